@@ -1,0 +1,35 @@
+# `make demo` classifies the example pictures with the shipped model in a small environment of its own.
+# `make test` sets up everything that the tests need, and runs them.
+
+PYTHON ?= python3
+DEMO := .venv-demo
+FULL := .venv
+
+.PHONY: demo test lint wheel clean
+
+demo: $(DEMO)/.installed
+	$(DEMO)/bin/clothing predict examples
+
+test: $(FULL)/.installed
+	$(FULL)/bin/python -m pytest
+
+lint: $(FULL)/.installed
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/mypy
+
+wheel: $(FULL)/.installed
+	$(FULL)/bin/python -m build --wheel
+
+clean:
+	rm -rf $(DEMO) $(FULL) build dist
+
+$(DEMO)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(FULL)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(FULL)
+	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@

@@ -1,0 +1,285 @@
+"""A model file → predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
+from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
+from clothing_classifier.resizing import resize
+
+NOT_SURE: Final = "not sure"
+"""The answer where the best class's probability is below the threshold."""
+
+DECIMALS: Final = 6
+"""Decimals of a probability. Further ones depend on how many photos were computed together, so they are not told."""
+
+BATCH: Final = 16
+"""Photos that are computed together: more are hardly faster on a CPU, and take more memory."""
+
+Photo: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
+"""A path, a file's bytes, a Pillow picture, or the pixels of an upright RGB picture as ``uint8 [H, W, 3]``."""
+
+_INPUT: Final = "pixels"
+_OUTPUTS: Final = ("probabilities", "embedding", "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The classes of one photo, the most probable first.
+
+    Attributes:
+        labels: all classes, ranked.
+        probabilities: theirs, calibrated, rounded to `DECIMALS`.
+        threshold: below it the answer is "not sure".
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    threshold: float
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[0]
+
+    @property
+    def probability(self) -> float:
+        """The most probable class's probability."""
+        return self.probabilities[0]
+
+    @property
+    def sure(self) -> bool:
+        """Whether the probability reaches the threshold."""
+        return self.probability >= self.threshold
+
+    @property
+    def answer(self) -> str:
+        """The most probable class, or "not sure"."""
+        return self.label if self.sure else NOT_SURE
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """Return the ``k`` most probable classes and their probabilities; all of them where there are fewer."""
+        return list(zip(self.labels[:k], self.probabilities[:k], strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a model computes for N photos.
+
+    Attributes:
+        probabilities: ``float32 [N, classes]``, calibrated, in the order of the card's labels.
+        embedding: ``float32 [N, D]``.
+        evidence: ``float32 [N, classes, h, w]``: how much each cell of the picture adds to each class. The softmax of
+            its mean over the cells is the probabilities.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
+    evidence: npt.NDArray[np.float32]
+
+
+class Classifier:
+    """A model that is ready to classify photos. All methods may be called from several threads at once.
+
+    Args:
+        model: the model file's content.
+        limits: how large a photo may be.
+        threshold: below it the answer is "not sure"; the card's by default.
+        threads: how many threads compute one batch; by default one for each core that this process may use.
+
+    Raises:
+        ModelError: the model cannot be run, or does not take and give what its card says.
+        ValueError: the threshold is not from 0 to 1, or ``threads`` is below 1.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        threshold: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"the threshold must be from 0 to 1, not {threshold}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"there must be at least one thread, not {threads}")
+        self.card: ModelCard = model.card
+        self.path: Path = model.path
+        self.limits = limits
+        self.threshold: float = model.card.threshold if threshold is None else threshold
+        self._session = _open_session(model, threads or available_cores())
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        threshold: float | None = None,
+        threads: int | None = None,
+    ) -> Classifier:
+        """Load a model file; without a path, the one that ships with the package.
+
+        The other arguments are those of the class.
+
+        Raises:
+            ModelError: the file cannot be read, is not one of this project's, is damaged, of a newer version, or
+                cannot be run.
+            ValueError: as the class says.
+        """
+        return cls(read_model(model), limits=limits, threshold=threshold, threads=threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return self.card.labels
+
+    def predict(self, photo: Photo) -> Prediction:
+        """Classify one photo.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        return self.predict_batch([photo])[0]
+
+    def predict_batch(self, photos: Sequence[Photo]) -> list[Prediction]:
+        """Classify photos, in their order, with the same result as one by one.
+
+        Raises:
+            PhotoError: a photo cannot be read. `clothing_classifier.bulk` goes on with the others instead.
+        """
+        predictions = []
+        for start in range(0, len(photos), BATCH):
+            pixels = np.stack([self.prepare(photo) for photo in photos[start : start + BATCH]])
+            predictions += self.rank(self.run(pixels).probabilities)
+        return predictions
+
+    def prepare(self, photo: Photo) -> npt.NDArray[np.uint8]:
+        """Return the model's input for a photo, ``uint8 [height, width, 3]`` as the card's resizing says.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            ValueError: an array is not ``uint8 [H, W, 3]``.
+        """
+        if isinstance(photo, np.ndarray):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise ValueError(f"a photo's pixels are uint8 [H, W, 3], not {photo.dtype} {list(photo.shape)}")
+            picture = Image.fromarray(photo)
+        else:
+            picture = open_picture(photo, limits=self.limits)
+        return resize(picture, self.card.resizing)
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
+        """Compute the model's outputs.
+
+        Args:
+            pixels: prepared photos, ``uint8 [N, height, width, 3]`` with N ≥ 1. All are computed together.
+
+        Returns:
+            The three outputs.
+
+        Raises:
+            ValueError: the array's type or shape is not the model's.
+            ModelError: the model fails, or gives what no model of its card can give.
+        """
+        height, width = self.card.resizing.height, self.card.resizing.width
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3) or not len(pixels):
+            wanted = f"uint8 [N, {height}, {width}, 3]"
+            raise ValueError(f"the model takes {wanted}, N at least 1, not {pixels.dtype} {list(pixels.shape)}")
+        try:
+            output = Output(*self._session.run(_OUTPUTS, {_INPUT: pixels}))
+        except Exception as error:  # onnxruntime's exceptions have no common class
+            raise ModelError(f"{self.path}: fails on {len(pixels)} photos ({_reason(error)})") from error
+        expected = (len(pixels), len(self.labels))
+        if (
+            output.probabilities.shape != expected
+            or output.evidence.shape[:2] != expected
+            or not np.allclose(output.probabilities.sum(1), 1, atol=1e-3)  # NaN is not close either
+        ):
+            raise ModelError(f"{self.path}: its outputs do not fit its card; export the model again")
+        return output
+
+    def rank(self, probabilities: npt.NDArray[np.float32]) -> list[Prediction]:
+        """Return the predictions that rows of probabilities, ``float32 [N, classes]``, stand for."""
+        # Rounded before they are ranked and compared, so that what is printed is what was decided on.
+        rounded = np.round(probabilities.astype(np.float64), DECIMALS)
+        order = np.argsort(-rounded, axis=1, kind="stable")
+        return [
+            Prediction(tuple(self.labels[i] for i in ranks), tuple(row[ranks].tolist()), self.threshold)
+            for row, ranks in zip(rounded, order, strict=True)
+        ]
+
+    def evidence(self, photo: Photo, label: str | None = None) -> npt.NDArray[np.float32]:
+        """Return where in the picture the model sees a class.
+
+        Class activation mapping (Zhou et al., 2016, https://arxiv.org/abs/1512.04150), exact for this model.
+
+        Args:
+            photo: the photo.
+            label: the class; the most probable one by default.
+
+        Returns:
+            ``float32 [h, w]`` over the prepared picture, in logits: the mean over the cells is the class's logit.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            ValueError: the model has no such class.
+        """
+        if label is not None and label not in self.labels:
+            raise ValueError(f"the model has no class {label!r}; it has {', '.join(self.labels)}")
+        output = self.run(self.prepare(photo)[None])
+        label = label or self.rank(output.probabilities)[0].label
+        return output.evidence[0, self.labels.index(label)]
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _open_session(model: ModelFile, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, and told once
+    # Threads that spin while they wait would take the cores from those that decode the next photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The checks of the card are of ONNX; without this the runtime might read the bytes as another format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        session = onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common class
+        raise ModelError(
+            f"{model.path}: cannot be run by onnxruntime {onnxruntime.__version__} ({_reason(error)}); "
+            "upgrade with: pip install -U onnxruntime, or export the model again"
+        ) from error
+    resizing, classes = model.card.resizing, len(model.card.labels)
+    inputs = {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()}
+    outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
+    fits = (
+        inputs == {_INPUT: ("tensor(uint8)", [resizing.height, resizing.width, 3])}
+        and all(outputs.get(name, ("", []))[0] == "tensor(float)" for name in _OUTPUTS)
+        and [len(outputs[name][1]) for name in _OUTPUTS] == [2, 2, 4]
+        and outputs["probabilities"][1][1] == outputs["evidence"][1][1] == classes
+    )
+    if not fits:
+        raise ModelError(f"{model.path}: its inputs and outputs do not fit its card; export the model again")
+    return session
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error, short enough for one line of a terminal."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,134 @@
+"""``clothing info``: what a model is, how it was made, and how far to trust it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clothing_classifier.cli import printable
+
+if TYPE_CHECKING:
+    from clothing_classifier.card import ModelCard, ModelFile
+
+_WIDTH = 100
+_INDENT = 14
+_DEPTH = 3
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path(readable=False))
+@click.option("--format", "layout", default="text", show_default=True, type=click.Choice(["text", "json"]))
+def command(model: str | None, layout: str) -> None:
+    """Show the card of MODEL; without it, of the model that ships.
+
+    json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file".
+
+    Exit code: 0, or 2 where MODEL is not a whole model file of this project.
+    """
+    import hashlib
+
+    from clothing_classifier.card import read_model
+
+    found = read_model(model)
+    digest = hashlib.sha256(found.content).hexdigest()
+    if layout == "json":
+        file = {"path": str(found.path), "bytes": len(found.content), "sha256": digest}
+        click.echo(json.dumps({"file": file, **json.loads(found.card.to_json())}, indent=2))
+        return
+    for line in _describe(found, digest):
+        click.echo(line)
+
+
+def _describe(model: ModelFile, digest: str) -> Iterator[str]:
+    card = model.card
+    resizing = card.resizing
+    proportions = "proportions kept, the rest filled" if resizing.mode == "pad" else "proportions given up"
+    made = f"{card.created}, by version {card.version}" + (f", commit {card.commit}" if card.commit else "")
+    yield printable(card.name)
+    yield ""
+    yield from _entry("File", f"{model.path}, {len(model.content) / 1e6:.1f} MB")
+    yield from _entry("SHA-256", digest)
+    yield from _entry("Made", made)
+    yield from _entry("Licence", card.licence)
+    yield from _entry("Input", f"{resizing.height} × {resizing.width} pixels, {proportions}")
+    yield from _entry("Labels", f"{len(card.labels)}: {', '.join(card.labels)}")
+    yield from _entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
+    for title, values in (("Weights", card.weights), ("Training", card.training), ("Data", card.data)):
+        yield ""
+        yield from _section(title, values)
+    yield ""
+    yield from _figures(card)
+
+
+def _promise(promise: Mapping[str, Any]) -> str:
+    text = f"chosen so that {_percent(promise.get('accuracy'))} of the answers are right"
+    text += f", measured on {promise.get('measured_on', 'nothing')}"
+    if promise.get("kept") is False:
+        text += ", which did not allow it"
+    if "share" in promise:
+        text += f": {_percent(promise['share'])} of them got an answer"
+    if "measured_accuracy" in promise:
+        text += f", and {_percent(promise['measured_accuracy'])} of these were right"
+    return text
+
+
+def _figures(card: ModelCard) -> Iterator[str]:
+    if not card.metrics:
+        yield from _entry("Figures", "none: the model has not been measured")
+    for part, figures in card.metrics.items():
+        if not isinstance(figures, Mapping):
+            yield from _entry(f"On {part}", _short(figures))
+            continue
+        plain = {key: value for key, value in figures.items() if key not in ("per_class", "confusion")}
+        yield from _section(f"On {part}", plain)
+        classes = figures.get("per_class")
+        if isinstance(classes, Mapping) and all(isinstance(row, Mapping) for row in classes.values()):
+            width = max(map(len, (*classes, "class")))
+            yield f"  {'class':<{width}}  precision  recall      f1  photos"
+            for label, row in classes.items():
+                cells = (_short(row.get(key)) for key in ("precision", "recall", "f1", "photos"))
+                yield "  {}  {:>9}  {:>6}  {:>6}  {:>6}".format(printable(label).ljust(width), *cells)
+        yield ""
+
+
+def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield title
+    for key, value in values.items():
+        yield from _entry("  " + key.replace("_", " "), _short(value), max(map(len, values)) + 4)
+
+
+def _entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
+    """Yield a title and its text, which goes on below itself where it is longer than a line."""
+    first = printable(title).ljust(indent)
+    # Words are never broken, so that paths and digests can be copied.
+    yield textwrap.fill(
+        printable(text),
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _short(value: object, depth: int = 0) -> str:
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping | list) and depth == _DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_short(inner, depth + 1)}" for key, inner in value.items())
+    if isinstance(value, list):
+        interval = len(value) == 2 and all(isinstance(end, float) for end in value)
+        return (" to " if interval else ", ").join(_short(inner, depth + 1) for inner in value)
+    return str(value)
+
+
+def _percent(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, int | float) else "an unknown share"

@@ -1,0 +1,168 @@
+"""``clothing train``: photos → a measured model file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clothing_classifier.training.approaches import APPROACHES
+
+if TYPE_CHECKING:
+    from clothing_classifier.runs import SplitChoice
+    from clothing_classifier.training.fit import Step
+
+_APPROACHES = "\b\n" + "\n".join(f"{name:<18}{approach.summary}" for name, approach in APPROACHES.items())
+
+
+@click.command(
+    help=f"""Train a classifier with APPROACH, and measure it on photos that it has not seen.
+
+    {_APPROACHES}
+
+    A run that was stopped, however hard, goes on when its command is repeated, and ends with the same model. Its
+    folder holds all that made it: config.json, manifest.csv, split.csv, checkpoint.pt, curves.csv, metrics.json,
+    predictions.csv and model.onnx, which `clothing predict --model RUN/model.onnx` uses.
+    """
+)
+@click.argument("approach", type=click.Choice(list(APPROACHES)))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The dataset's folder, in any edition, or a folder with one folder of photos per class.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder.")
+@click.option(
+    "--split",
+    type=click.Choice(["random", "sender", "given"]),
+    help="random: stratified by class; sender: also no sender on two sides; given: the data's own train, validation "
+    "and test folders. By default given where there are such folders, otherwise random.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Same seed, same run.")
+@click.option(
+    "--weights",
+    default="hub",
+    show_default=True,
+    metavar="hub|none|FILE",
+    help="Where a pretrained backbone comes from: timm's hub, nowhere, or a safetensors file.",
+)
+@click.option("--weights-licence", help="What the model's card shall say of the weights' licence.")
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+def command(
+    approach: str,
+    data: Path,
+    out: Path,
+    split: SplitChoice | None,
+    seed: int,
+    weights: str,
+    weights_licence: str | None,
+    device: str,
+    epochs: int | None,
+) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            'training needs more than prediction does: pip install "clothing-classifier[train]"'
+        ) from error
+    from clothing_classifier.dataset import DatasetError
+    from clothing_classifier.images import PhotoError
+    from clothing_classifier.runs import RunError, Settings, train
+    from clothing_classifier.training.export import ExportError
+    from clothing_classifier.training.fit import CheckpointError
+    from clothing_classifier.training.splits import SplitError
+    from clothing_classifier.training.weights import WeightsError
+
+    settings = Settings(
+        approach=APPROACHES[approach],
+        data=data,
+        out=out,
+        split=split,
+        seed=seed,
+        weights=weights,
+        weights_licence=weights_licence,
+        device=device,
+        epochs=epochs,
+    )
+    reporter = _Terminal()
+    try:
+        metrics = train(settings, reporter)
+    except KeyboardInterrupt:
+        reporter.end()
+        click.echo(f"Stopped. Repeat the command to go on from the last whole epoch in {out}.", err=True)
+        sys.exit(130)
+    except (
+        CheckpointError,
+        DatasetError,
+        ExportError,
+        PhotoError,
+        RunError,
+        SplitError,
+        WeightsError,
+        ValueError,
+        OSError,
+    ) as error:
+        reporter.end()
+        raise click.ClickException(str(error)) from error
+    reporter.end()
+    for part, figures in metrics.items():
+        low, high = figures["intervals"]["weighted_f1"]
+        click.echo(
+            f"{part:<11}{figures['photos']:>5} photos   weighted F1 {figures['weighted_f1']:.3f} "
+            f"({low:.3f} to {high:.3f})   macro F1 {figures['macro_f1']:.3f}   accuracy {figures['accuracy']:.3f}"
+        )
+    click.echo(f"The model is {out / 'model.onnx'}.")
+
+
+class _Terminal:
+    """Progress on standard error: a line that is drawn again on a terminal, a line a stage or an epoch elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._drawn = 0.0
+        self._started = time.monotonic()
+        self._first: int | None = None
+        self._open = False
+
+    def stage(self, name: str) -> None:
+        self.end()
+        self._started = time.monotonic()
+        click.echo(name, err=True)
+
+    def progress(self, done: int, total: int) -> None:
+        self._draw(done, total, 0, f"{done}/{total} photos")
+
+    def step(self, step: Step, epochs: int) -> None:
+        done, total = step.epoch * step.steps_per_epoch + step.step, epochs * step.steps_per_epoch
+        if self._first is None:  # a run that goes on has done earlier epochs in another process
+            self._first, self._started = done - 1, time.monotonic()
+        text = f"epoch {step.epoch + 1}/{epochs}, loss {step.loss:.3f}"
+        self._draw(done, total, self._first, text)
+        if not self._live and step.step == step.steps_per_epoch:
+            click.echo(f"{text}, {self._left(done, total, self._first)}", err=True)
+
+    def end(self) -> None:
+        if self._open:
+            click.echo(err=True)
+            self._open = False
+
+    def _left(self, done: int, total: int, first: int) -> str:
+        seconds = round((time.monotonic() - self._started) / max(1, done - first) * (total - done))
+        hours, rest = divmod(seconds, 3600)
+        return f"{hours}:{rest // 60:02}:{rest % 60:02} left" if hours else f"{rest // 60}:{rest % 60:02} left"
+
+    def _draw(self, done: int, total: int, first: int, text: str) -> None:
+        now = time.monotonic()
+        if not self._live or (now - self._drawn < 0.1 and done < total):
+            return
+        self._drawn, self._open = now, True
+        filled = 30 * done // max(1, total)
+        bar = "█" * filled + "░" * (30 - filled)
+        click.echo(f"\r\x1b[K{bar} {text}, {self._left(done, total, first)}", err=True, nl=False)

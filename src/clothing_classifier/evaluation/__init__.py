@@ -1,0 +1,1 @@
+"""Measuring models: metrics that take ``(truth, predictions)`` and say how sure they are of themselves."""

@@ -1,0 +1,151 @@
+"""Figures of a classifier on photos it did not learn from. F1 is the primary metric, accuracy the second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_BINS: Final = 15
+_RESAMPLES: Final = 1000
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def confusion(truth: Integers, predicted: Integers, classes: int) -> Integers:
+    """Return the confusion matrix ``int64 [classes, classes]``: rows are true classes, columns predicted ones."""
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def score(matrix: Integers) -> dict[str, float]:
+    """Return accuracy, weighted F1 and macro F1 of confusion matrices.
+
+    Weighted F1 is the mean of the classes' F1 by their share of the photos, the published comparison's figure; macro
+    F1 is the plain mean over the classes that have photos, so that the rare ones count as much.
+
+    Args:
+        matrix: ``int64 [classes, classes]``, rows true, columns predicted.
+
+    Returns:
+        ``accuracy``, ``weighted_f1`` and ``macro_f1``, each 0 to 1.
+
+    >>> score(np.array([[3, 1], [0, 4]]))
+    {'accuracy': 0.875, 'weighted_f1': 0.873, 'macro_f1': 0.873}
+    """
+    photos = matrix.sum(1)
+    f1 = _f1(matrix)
+    return {
+        "accuracy": _rounded(np.trace(matrix) / max(1, photos.sum())),
+        "weighted_f1": _rounded((f1 * photos).sum() / max(1, photos.sum())),
+        "macro_f1": _rounded(f1[photos > 0].mean()) if photos.any() else 0.0,
+    }
+
+
+def _f1(matrix: Integers) -> npt.NDArray[np.float64]:
+    hits = np.diag(matrix)
+    return np.asarray(2 * hits / np.maximum(1, matrix.sum(0) + matrix.sum(1)), np.float64)
+
+
+def expected_calibration_error(probabilities: Floats, truth: Integers) -> float:
+    """Return the mean gap between confidence and accuracy, over 15 bins of equal width.
+
+    Naeini et al., 2015; Guo et al., 2017 (https://arxiv.org/abs/1706.04599).
+
+    Args:
+        probabilities: ``[N, classes]``.
+        truth: ``int64 [N]``.
+
+    Returns:
+        0 (calibrated) to 1; 0 where there are no photos.
+    """
+    if len(truth) == 0:
+        return 0.0
+    confidence = probabilities.max(1).astype(np.float64)
+    right = (probabilities.argmax(1) == truth).astype(np.float64)
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, right - confidence, _BINS)
+    return _rounded(np.abs(gaps).sum() / len(truth))
+
+
+def measure(
+    truth: Integers,
+    probabilities: Floats,
+    labels: Sequence[str],
+    *,
+    threshold: float,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return all figures of one model on one set of photos.
+
+    Args:
+        truth: class numbers, ``int64 [N]``.
+        probabilities: ``[N, classes]``.
+        labels: the classes' names, in the order of the probabilities.
+        threshold: answers below it are "not sure".
+        groups: who sent each photo; the intervals then resample senders instead of photos, because photos of one
+            sender are not independent.
+        seed: of the resampling.
+
+    Returns:
+        ``photos``, ``accuracy``, ``weighted_f1``, ``macro_f1``, ``intervals`` (95 %, bootstrap),
+        ``expected_calibration_error``, ``sure`` (share answered, accuracy among them), ``per_class`` and
+        ``confusion``; shares from 0 to 1, four decimals.
+
+    Raises:
+        ValueError: there are no photos, or the arrays' lengths differ.
+    """
+    if len(truth) == 0:
+        raise ValueError("there are no photos to measure on")
+    if len(truth) != len(probabilities):
+        raise ValueError(f"{len(truth)} labels do not fit {len(probabilities)} predictions")
+    predicted = probabilities.argmax(1)
+    matrix = confusion(truth, predicted, len(labels))
+    sure = probabilities.max(1) >= threshold
+    f1 = _f1(matrix)
+    return {
+        "photos": len(truth),
+        **score(matrix),
+        "intervals": _intervals(truth, predicted, len(labels), groups, seed),
+        "expected_calibration_error": expected_calibration_error(probabilities, truth),
+        "sure": {
+            "share": _rounded(sure.mean()),
+            "accuracy": _rounded((predicted == truth)[sure].mean()) if sure.any() else None,
+        },
+        "per_class": {
+            label: {
+                "precision": _rounded(matrix[i, i] / max(1, matrix[:, i].sum())),
+                "recall": _rounded(matrix[i, i] / max(1, matrix[i].sum())),
+                "f1": _rounded(f1[i]),
+                "photos": int(matrix[i].sum()),
+            }
+            for i, label in enumerate(labels)
+        },
+        "confusion": matrix.tolist(),
+    }
+
+
+def _intervals(
+    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | None, seed: int
+) -> dict[str, list[float]]:
+    units = np.arange(len(truth)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = int(units.max()) + 1
+    # A resample is a sum of the drawn units' confusion matrices; only their counts differ between resamples.
+    cells = np.zeros((members, classes * classes), np.int32)
+    np.add.at(cells, (units, truth * classes + predicted), 1)
+    random = np.random.default_rng(seed)
+    drawn = [
+        score((random.multinomial(members, [1 / members] * members) @ cells).reshape(classes, classes))
+        for _ in range(_RESAMPLES)
+    ]
+    return {
+        name: [_rounded(np.quantile([sample[name] for sample in drawn], q)) for q in (0.025, 0.975)]
+        for name in drawn[0]
+    }
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,85 @@
+"""The labels of the *Clothing dataset* and the names that its editions use for them.
+
+The 20 raw labels are those of ``images.csv`` (Grigorev, 2020, https://github.com/alexeygrigorev/clothing-dataset).
+Three of them name no garment and are dropped, as the published comparison does; 17 classes remain. Everything
+here is matched by *name*: a class's position in a list or a folder never decides what it means.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLASSES: Final[tuple[str, ...]] = (
+    "Blazer",
+    "Blouse",
+    "Body",
+    "Dress",
+    "Hat",
+    "Hoodie",
+    "Longsleeve",
+    "Outwear",
+    "Pants",
+    "Polo",
+    "Shirt",
+    "Shoes",
+    "Shorts",
+    "Skirt",
+    "T-Shirt",
+    "Top",
+    "Undershirt",
+)
+"""The 17 garment classes, in alphabetical order."""
+
+DROPPED_LABELS: Final[dict[str, str]] = {
+    "Not sure": "the photographer did not know what it is",
+    "Other": "a garment or thing that none of the classes names",
+    "Skip": "the photo is not usable",
+}
+"""Raw labels that name no garment, and why each is dropped."""
+
+RAW_LABELS: Final[tuple[str, ...]] = tuple(sorted((*CLASSES, *DROPPED_LABELS)))
+"""All 20 labels that occur in ``images.csv``."""
+
+TOP_10: Final[tuple[str, ...]] = (
+    "Dress",
+    "Hat",
+    "Longsleeve",
+    "Outwear",
+    "Pants",
+    "Shirt",
+    "Shoes",
+    "Shorts",
+    "Skirt",
+    "T-Shirt",
+)
+"""The ten most frequent classes, which are also the classes of the ten-class subset."""
+
+_ALIASES: Final[dict[str, str]] = {
+    # The ten-class subset (https://github.com/alexeygrigorev/clothing-dataset-small) names its folders in lower case.
+    "outerwear": "Outwear",
+    "tshirt": "T-Shirt",
+    "tee": "T-Shirt",
+    "longsleeves": "Longsleeve",
+    "longsleeveshirt": "Longsleeve",
+    "poloshirt": "Polo",
+    "trousers": "Pants",
+    "bodysuit": "Body",
+}
+
+
+def _key(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+_BY_KEY: Final[dict[str, str]] = {_key(label): label for label in RAW_LABELS} | _ALIASES
+
+
+def canonical_label(name: str) -> str | None:
+    """Return the raw label that ``name`` stands for, or ``None`` if it stands for none.
+
+    Case, spaces, hyphens and underscores do not count, so the subset's ``t-shirt`` and Kaggle's ``T-Shirt`` are one.
+
+    >>> canonical_label("t-shirt"), canonical_label("LONG_SLEEVE"), canonical_label("sofa")
+    ('T-Shirt', 'Longsleeve', None)
+    """
+    return _BY_KEY.get(_key(name))

@@ -1,0 +1,100 @@
+"""Probabilities that mean what they say, and the threshold below which an answer is "not sure"."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PROMISE = 0.97
+"""Share of the answers above the threshold that shall be right."""
+
+_FEWEST_ANSWERS = 30
+
+
+def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """Return the temperature that makes ``softmax(logits / temperature)`` most likely to give the labels.
+
+    Guo et al., 2017, "On calibration of modern neural networks" (https://arxiv.org/abs/1706.04599).
+
+    Args:
+        logits: ``float32 [N, classes]`` of photos that the network did not learn from.
+        labels: ``int64 [N]``.
+
+    Returns:
+        A number from 0.05 to 20; 1 where there are no photos to fit it to.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(labels) == 0:
+        return 1.0
+    scores = logits.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        scaled -= scaled.max(1, keepdims=True)
+        chosen = scaled[np.arange(len(labels)), labels]
+        return float(np.mean(np.log(np.exp(scaled).sum(1)) - chosen))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a threshold was chosen for.
+
+    Attributes:
+        threshold: an answer whose probability is below it is "not sure".
+        accuracy: the share of answers at or above it that shall be right.
+        kept: whether the measured photos allow it; if not, the threshold is the one that comes nearest.
+        measured_accuracy: the share of them that was right on the photos it was chosen on.
+        share: the share of those photos that get an answer.
+        photos: how many photos it was chosen on.
+    """
+
+    threshold: float
+    accuracy: float
+    kept: bool
+    measured_accuracy: float
+    share: float
+    photos: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def choose_threshold(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], accuracy: float = PROMISE
+) -> Promise:
+    """Choose the lowest threshold above which the answers are right as often as promised.
+
+    Selective classification (Geifman and El-Yaniv, 2017, https://arxiv.org/abs/1705.08500). Thresholds that leave
+    fewer than 30 answers are not considered, because so few prove nothing.
+
+    Args:
+        probabilities: calibrated, ``[N, classes]``, of photos that the network did not learn from.
+        labels: ``int64 [N]``.
+        accuracy: the share of answers that shall be right.
+
+    Returns:
+        The threshold and what it does on these photos.
+    """
+    count = len(labels)
+    if count == 0:
+        return Promise(0.5, accuracy, False, 0.0, 0.0, 0)
+    best = probabilities.max(1)
+    order = np.argsort(-best, kind="stable")
+    answers = np.arange(1, count + 1)
+    right = np.cumsum(probabilities.argmax(1)[order] == labels[order]) / answers
+    # Equal probabilities stand or fall together: only the last of a run of equals can be a threshold.
+    ends = np.append(best[order][:-1] > best[order][1:], True)
+    enough = ends & (answers >= min(_FEWEST_ANSWERS, count))
+    keeping = np.flatnonzero(enough & (right >= accuracy))
+    candidates = np.flatnonzero(enough)
+    last = int(keeping[-1]) if len(keeping) else int(candidates[np.argmax(right[candidates])])
+    # Rounded down to what the card shows, so that the threshold's own photo stays above it.
+    threshold = float(np.floor(best[order][last] * 1e4) / 1e4)
+    return Promise(threshold, accuracy, bool(len(keeping)), float(right[last]), (last + 1) / count, count)

@@ -1,0 +1,242 @@
+"""The training loop: fixed epochs, a checkpoint after each, the same result however often it is stopped."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clothing_classifier.training.augmentation import augment, mix
+from clothing_classifier.training.networks import Classifying
+from clothing_classifier.training.recipe import Recipe
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+_INFERENCE_BATCH = 128
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be continued from; the message names it, the reason and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a run is: what `fit` reports after each step."""
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    loss: float
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` takes the fastest there is.
+
+    Raises:
+        ValueError: the device is not on this machine.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    if not present.get(name, False):
+        there = ", ".join(kind for kind, here in present.items() if here)
+        raise ValueError(f"there is no device {name!r} on this machine; use one of: auto, {there}")
+    return torch.device(name)
+
+
+def fit(
+    network: Classifying,
+    train: tuple[Pixels, Labels],
+    validation: tuple[Pixels, Labels],
+    recipe: Recipe,
+    *,
+    fill: tuple[int, int, int],
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> tuple[Classifying, list[dict[str, float]]]:
+    """Train ``network``, or go on where ``checkpoint`` stopped.
+
+    Every random number of an epoch comes from the seed and the epoch's number, so a run that is killed and started
+    again repeats the unfinished epoch exactly and ends with the same parameters.
+
+    Args:
+        network: a fresh network; it is changed in place.
+        train: pixels ``uint8 [N, H, W, 3]`` and class numbers ``int64 [N]``.
+        validation: the same of the validation part, for the curves only.
+        recipe: how to train.
+        fill: colour of what augmentation brings into the picture from outside, 0…255.
+        seed: what the random numbers come from.
+        device: where to train.
+        checkpoint: file that holds the state after each epoch; made if it is not there.
+        on_step: called after each step.
+
+    Returns:
+        The network with averaged weights, in evaluation mode, and the curves: a row an epoch with ``epoch``,
+        ``learning_rate``, ``train_loss``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or of another network.
+    """
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = _optimizer(network, recipe)
+    curves: list[dict[str, float]] = []
+    if checkpoint.exists():
+        curves = _restore(checkpoint, network, average, optimizer)
+
+    pixels = torch.from_numpy(train[0])
+    labels = torch.from_numpy(train[1])
+    if device.type == "cuda":  # the whole set lives on the GPU, so that it never waits for the host
+        pixels, labels = pixels.to(device), labels.to(device)
+    classes = network.head.out_features
+    prior = torch.bincount(labels.cpu(), minlength=classes).clamp(min=1) / len(labels)
+    adjustment = (recipe.balance * prior.log()).to(device)
+    background = torch.tensor(fill, dtype=torch.float32, device=device)
+    steps = max(1, len(labels) // recipe.batch_size)
+
+    for epoch in range(len(curves), recipe.epochs):
+        torch.manual_seed(seed * 1_000_003 + epoch)  # dropout's numbers
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        network.train()
+        losses = []
+        started = time.monotonic()
+        order = torch.randperm(len(labels), generator=generator)
+        for step, batch in enumerate(torch.tensor_split(order, steps)):
+            progress = (epoch * steps + step + 1) / steps
+            _set_rate(optimizer, recipe, progress)
+            chosen = batch.to(labels.device)
+            inputs = _to_network(pixels[chosen], device)
+            targets = F.one_hot(labels[chosen].to(device), classes).float()
+            if epoch < recipe.small * recipe.epochs:
+                inputs = F.avg_pool2d(inputs, 2)
+            inputs = augment(inputs, recipe.augmentation, background, generator)
+            inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
+            with _precision(recipe, device):
+                logits = network(inputs.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float() + adjustment, targets, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            # Early on the average follows closely; otherwise it would long remember the random start.
+            _average(average, network, min(recipe.averaging, (epoch * steps + step + 1) / (epoch * steps + step + 10)))
+            losses.append(float(loss.detach()))
+            on_step(Step(epoch, step + 1, steps, losses[-1]))
+        scores = torch.from_numpy(compute_logits(average, validation[0]))
+        truth = torch.from_numpy(validation[1])
+        curves.append(
+            {
+                "epoch": epoch + 1,
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "train_loss": float(np.mean(losses)),
+                "validation_loss": float(F.cross_entropy(scores, truth)) if len(truth) else math.nan,
+                "validation_accuracy": float((scores.argmax(1) == truth).float().mean()) if len(truth) else math.nan,
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+        _save(checkpoint, network, average, optimizer, curves)
+    return average, curves
+
+
+@torch.inference_mode()
+def compute_logits(network: Classifying, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return the logits ``float32 [N, classes]`` of ``pixels``, ``uint8 [N, H, W, 3]``, in full precision."""
+    device = network.head.weight.device
+    batches = [
+        network(_to_network(torch.from_numpy(pixels[start : start + _INFERENCE_BATCH]), device)).float().cpu()
+        for start in range(0, len(pixels), _INFERENCE_BATCH)
+    ]
+    return torch.cat(batches).numpy() if batches else np.empty((0, network.head.out_features), np.float32)
+
+
+def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
+    return pixels.to(device).permute(0, 3, 1, 2).float()
+
+
+def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+    # Without instructions of its own, a processor emulates bfloat16 slower than it runs float32.
+    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=native and (recipe.bfloat16 or device.type == "cuda"))
+
+
+def _optimizer(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        rate = recipe.backbone_rate if name.startswith("features.") else 1.0
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "factor": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
+        lr=recipe.learning_rate,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
+    """Set the rate for ``progress`` epochs: linear warm-up, then a cosine to zero."""
+    if progress < recipe.warmup:
+        share = progress / recipe.warmup
+    else:
+        share = 0.5 * (1 + math.cos(math.pi * (progress - recipe.warmup) / max(1e-9, recipe.epochs - recipe.warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * group["factor"] * share
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    ours, theirs = average.state_dict(), network.state_dict()
+    for name, value in ours.items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], 1 - decay)
+        else:
+            value.copy_(theirs[name])
+
+
+def _save(
+    checkpoint: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    curves: list[dict[str, float]],
+) -> None:
+    state: dict[str, Any] = {
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "curves": curves,
+    }
+    # A kill while writing must leave the old checkpoint or the new one, never half of one.
+    partial = checkpoint.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(checkpoint)
+
+
+def _restore(
+    checkpoint: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[dict[str, float]]:
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        curves: list[dict[str, float]] = state["curves"]
+    except Exception as error:
+        raise CheckpointError(
+            f"{checkpoint}: cannot be continued from ({type(error).__name__}); delete it to start this run again"
+        ) from error
+    return curves

@@ -1,0 +1,81 @@
+"""How a network is trained, as plain data that goes into a run's configuration and a model's card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far each random change may go; the zero of each field turns it off.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        rotation: largest turn in either direction, degrees.
+        zoom: largest change of scale, as a natural logarithm (0.2: from 82 % to 122 %).
+        stretch: largest change of the aspect ratio, as a natural logarithm.
+        shift: largest shift along each axis, as a share of the side.
+        light: largest relative change of brightness, of contrast, and of each channel's gain.
+        saturation: largest relative change of saturation.
+        grey: probability that a photo loses all colour.
+        erase: probability that a rectangle (2 to 20 % of the area) is blanked (Zhong et al., 2017,
+            https://arxiv.org/abs/1708.04896).
+        mix: probability that a batch is mixed with a permutation of itself.
+        mixup: parameter α of mixup's Beta(α, α) (Zhang et al., 2018, https://arxiv.org/abs/1710.09412).
+        cutmix: share of the mixed batches that exchange a rectangle instead (Yun et al., 2019,
+            https://arxiv.org/abs/1905.04899).
+    """
+
+    flip: float = 0.5
+    rotation: float = 15.0
+    zoom: float = 0.0
+    stretch: float = 0.0
+    shift: float = 0.0
+    light: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0
+    erase: float = 0.0
+    mix: float = 0.0
+    mixup: float = 0.4
+    cutmix: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained. Epochs are fixed: nothing is chosen by looking at a part that is reported.
+
+    Attributes:
+        epochs: passes over the training part.
+        small: share of the epochs, the first ones, that see the photos at half the resolution, four times as fast
+            (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
+        batch_size: photos a step, at least (the last short batch is spread over the others).
+        learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero.
+        weight_decay: AdamW's, on weights of convolutions and linear layers only.
+        backbone_rate: factor on the learning rate of pretrained parameters; new ones learn at the full rate.
+        warmup: epochs of the linear warm-up.
+        label_smoothing: share of each target that is spread over all classes.
+        balance: strength τ of the logit adjustment for imbalanced classes (Menon et al., 2021,
+            https://arxiv.org/abs/2007.07314): 0 is plain cross-entropy, 1 is balanced softmax.
+        averaging: decay of the exponential moving average of the weights, a step; the average is what is kept.
+        dropout: share of the embedding zeroed while training.
+        bfloat16: run convolutions in bfloat16 where the processor has it (always on a GPU).
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    small: float = 0.0
+    weight_decay: float = 0.05
+    backbone_rate: float = 1.0
+    warmup: float = 2.0
+    label_smoothing: float = 0.1
+    balance: float = 0.0
+    averaging: float = 0.995
+    dropout: float = 0.2
+    bfloat16: bool = True
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clothing_classifier.bulk import Row, find_photos, predict_photos
+from clothing_classifier.classifier import BATCH, Classifier, Output
+from clothing_classifier.images import PhotoError
+
+COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210)}
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_model: Path) -> Classifier:
+    return Classifier.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One photo of each class: label → path."""
+    folder = tmp_path_factory.mktemp("photos")
+    for label, colour in COLOURS.items():
+        Image.new("RGB", (16, 24), colour).save(folder / f"{label}.png")
+    return {label: str(folder / f"{label}.png") for label in COLOURS}
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_a_folder_is_its_pictures_and_those_below_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "b.JPG", "a/2.png", "a/10.webp", "c.jpeg", "notes.txt", "jpg", "a/x/deep.heic")
+    touch(tmp_path, ".hidden.jpg", ".cache/a.jpg", "a/.DS_Store")
+    found = [os.path.relpath(str(path), tmp_path) for path in find_photos([str(tmp_path)])]
+    assert [path.replace(os.sep, "/") for path in found] == [
+        "a/10.webp",
+        "a/2.png",
+        "a/x/deep.heic",
+        "b.JPG",
+        "c.jpeg",
+    ]
+
+
+def test_paths_are_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "photos/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    given_paths = ["none.jpg", "photos", ".", "photos/", "notes.txt", "a\0b"]
+    found = [os.path.join("photos", "a.jpg"), os.path.join(".", "photos", "a.jpg"), "photos/a.jpg"]
+    assert list(find_photos(given_paths)) == ["none.jpg", *found, "notes.txt", "a\0b"]
+
+
+def test_a_folder_without_photos_is_an_error_that_names_it(tmp_path: Path) -> None:
+    touch(tmp_path, "empty/notes.txt")
+    (error,) = find_photos([str(tmp_path / "empty")])
+    assert isinstance(error, PhotoError)
+    assert (error.name, error.reason) == (str(tmp_path / "empty"), "the folder holds no photos")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
+def test_circles_of_links_end(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop.jpg").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "b.jpg").symlink_to("a.jpg")
+    (tmp_path / "real" / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "link").symlink_to("real")
+    found = [str(tmp_path / "link" / name) for name in ("a.jpg", "b.jpg", "broken.jpg")]
+    assert list(find_photos([str(tmp_path / "link")])) == found
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.jpg", "b/1.jpg", "c/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:  # the superuser of a test machine may list everything
+        if path.endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    first, error, last = find_photos([str(tmp_path)])
+    assert (first, last) == (str(tmp_path / "a" / "1.jpg"), str(tmp_path / "c" / "1.jpg"))
+    assert isinstance(error, PhotoError)
+    assert str(error) == f"{tmp_path / 'b'}: the folder cannot be listed (Permission denied)"
+
+
+@given(st.lists(st.sampled_from(["red", "green", "blue", "missing", "folder"]), max_size=3 * BATCH))
+def test_every_photo_is_a_row_in_its_place(classifier: Classifier, photos: dict[str, str], labels: list[str]) -> None:
+    folder = PhotoError("folder", "the folder holds no photos")
+    wanted = [folder if label == "folder" else photos.get(label, "missing.png") for label in labels]
+    rows = list(predict_photos(classifier, wanted, threads=2))
+    assert [row.path for row in rows] == [str(getattr(photo, "name", photo)) for photo in wanted]
+    for row, label in zip(rows, labels, strict=True):
+        if label in photos:
+            assert row == Row(photos[label], classifier.predict(photos[label]))
+        else:
+            assert row.prediction is None
+            assert row.error
+
+
+def test_photos_are_taken_a_little_ahead_and_no_more(classifier: Classifier, photos: dict[str, str]) -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield photos["red"]
+
+    rows = predict_photos(classifier, endless(), threads=2)
+    for written in range(5 * BATCH):
+        assert next(rows).path == photos["red"]
+        assert taken - written <= 2 * BATCH + 1
+    rows.close()
+
+
+def test_the_next_photos_are_decoded_while_a_batch_is_computed(photos: dict[str, str]) -> None:
+    decoded = threading.Semaphore(0)
+
+    class Slow(Classifier):
+        """A classifier whose first batch ends when photos of the second one are decoded."""
+
+        def __init__(self) -> None:
+            pass
+
+        def prepare(self, photo: object) -> npt.NDArray[np.uint8]:
+            decoded.release()
+            return np.zeros((1, 1, 3), np.uint8)
+
+        def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
+            for _ in range(2 * BATCH):
+                assert decoded.acquire(timeout=30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(predict_photos(Slow(), ["a.jpg"] * 3 * BATCH, threads=2))
+
+
+def test_a_run_that_is_stopped_leaves_no_threads(classifier: Classifier, photos: dict[str, str]) -> None:
+    rows = predict_photos(classifier, [photos["red"]] * 3 * BATCH, threads=2)
+    next(rows)
+    assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    rows.close()
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from clothing_classifier import classifier as room
+from clothing_classifier.card import ModelCard, ModelError
+from clothing_classifier.classifier import BATCH, Classifier, Prediction, available_cores
+from clothing_classifier.images import Limits, PhotoError
+from clothing_classifier.resizing import Resizing
+
+Pack = Callable[[onnx.ModelProto, str], bytes]
+
+TOLERANCE = 1e-5
+"""How far a photo's probabilities may differ between batch sizes: float32 sums are added up in another order."""
+
+COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210)}
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_model: Path) -> Classifier:
+    return Classifier.load(tiny_model)
+
+
+def plain(label: str, size: tuple[int, int] = (16, 24)) -> Image.Image:
+    return Image.new("RGB", size, COLOURS[label])
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 12, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("label", COLOURS)
+def test_a_photo_in_any_form_gets_its_class(classifier: Classifier, label: str, tmp_path: Path) -> None:
+    picture = plain(label)
+    path = tmp_path / "photo.png"
+    picture.save(path)
+    forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
+    predictions = [classifier.predict(form) for form in forms]
+    assert predictions[0].answer == label
+    assert predictions[0].sure
+    assert predictions == predictions[:1] * len(forms)
+
+
+def _turned(picture: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise for display
+    return encoded(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+
+
+def _transparent(picture: Image.Image) -> bytes:
+    picture = picture.copy()
+    picture.putalpha(255)
+    return encoded(picture, "PNG")
+
+
+def _inks(picture: Image.Image) -> bytes:
+    return encoded(picture.convert("CMYK"), "JPEG", quality=95)
+
+
+@pytest.mark.parametrize("twin", [_turned, _transparent, _inks])
+def test_a_twin_in_another_format_gets_the_class_of_the_plain_photo(
+    classifier: Classifier, twin: Callable[[Image.Image], bytes]
+) -> None:
+    # A red half and a blue quarter, and the rest dark: turned the wrong way, it would be padded at other sides.
+    picture = Image.new("RGB", (16, 48), (12, 12, 12))
+    picture.paste(COLOURS["red"], (0, 0, 16, 24))
+    picture.paste(COLOURS["blue"], (0, 24, 8, 48))
+    expected, found = classifier.predict(encoded(picture, "PNG")), classifier.predict(twin(picture))
+    assert found.label == expected.label == "red"
+    assert found.probability == pytest.approx(expected.probability, abs=0.1)
+    assert np.abs(classifier.evidence(twin(picture), "red") - classifier.evidence(picture, "red")).max() < 1
+
+
+def test_a_16_bit_tiff_is_as_bright_as_its_8_bit_twin(classifier: Classifier) -> None:
+    grey = np.tile(np.arange(0, 256, 16, np.uint8), (24, 1))
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert deep.mode.startswith("I;16")
+    expected = classifier.prepare(encoded(Image.fromarray(grey).convert("RGB"), "PNG"))
+    found = classifier.prepare(encoded(deep, "TIFF"))
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_what_the_model_cannot_tell_is_not_sure(classifier: Classifier) -> None:
+    prediction = classifier.predict(Image.new("RGB", (8, 12), (128, 128, 128)))
+    assert prediction.answer == room.NOT_SURE == "not sure"
+    assert not prediction.sure
+    assert prediction.label in COLOURS
+    assert prediction.probability == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_the_threshold_may_be_chosen(tiny_model: Path) -> None:
+    grey = Image.new("RGB", (8, 12), (128, 128, 128))
+    assert Classifier.load(tiny_model, threshold=0.2).predict(grey).sure
+    assert not Classifier.load(tiny_model, threshold=1).predict(plain("red")).sure
+    assert Classifier.load(tiny_model, threshold=0).threshold == 0
+    with pytest.raises(ValueError, match="threshold must be from 0 to 1"):
+        Classifier.load(tiny_model, threshold=1.5)
+
+
+def test_a_prediction_ranks_all_classes() -> None:
+    prediction = Prediction(("b", "a", "c"), (0.5, 0.3, 0.2), threshold=0.5)
+    assert (prediction.label, prediction.probability, prediction.sure, prediction.answer) == ("b", 0.5, True, "b")
+    assert prediction.top(2) == [("b", 0.5), ("a", 0.3)]
+    assert prediction.top(9) == [("b", 0.5), ("a", 0.3), ("c", 0.2)]
+
+
+def test_equal_probabilities_keep_the_cards_order(classifier: Classifier) -> None:
+    # They differ only in digits that depend on the batch.
+    (prediction,) = classifier.rank(np.array([[0.25, 0.25 + 1e-8, 0.5]], np.float32))
+    assert prediction.labels == ("blue", "red", "green")
+    assert prediction.probabilities == (0.5, 0.25, 0.25)
+
+
+def test_a_batch_gives_what_single_photos_give(classifier: Classifier) -> None:
+    pixels = noise(BATCH + 3)
+    photos = [np.asarray(photo) for photo in pixels]
+    together = classifier.predict_batch(photos)
+    for photo, prediction in zip(photos, together, strict=True):
+        alone = classifier.predict(photo)
+        assert alone.labels == prediction.labels
+        np.testing.assert_allclose(alone.probabilities, prediction.probabilities, rtol=0, atol=TOLERANCE)
+    whole = classifier.run(pixels)
+    for size in (1, 2, 7):
+        for start in range(0, len(pixels), size):
+            part = classifier.run(pixels[start : start + size])
+            for name in ("probabilities", "embedding", "evidence"):
+                wanted = getattr(whole, name)[start : start + size]
+                np.testing.assert_allclose(getattr(part, name), wanted, rtol=0, atol=TOLERANCE)
+    assert classifier.predict_batch([]) == []
+
+
+def test_evidence_adds_up_to_the_probabilities(classifier: Classifier) -> None:
+    output = classifier.run(noise(4))
+    assert output.probabilities.dtype == output.embedding.dtype == output.evidence.dtype == np.float32
+    assert (output.embedding.shape, output.evidence.shape) == ((4, 3), (4, 3, 3, 2))
+    logits = output.evidence.mean((2, 3))
+    likelihood = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(likelihood / likelihood.sum(1, keepdims=True), output.probabilities, atol=TOLERANCE)
+
+
+def test_evidence_says_where_a_class_is(classifier: Classifier) -> None:
+    picture = plain("green", (8, 12))
+    picture.paste(COLOURS["blue"], (0, 0, 4, 4))
+    assert np.unravel_index(classifier.evidence(picture, "blue").argmax(), (3, 2)) == (0, 0)
+    np.testing.assert_array_equal(classifier.evidence(picture), classifier.evidence(picture, "green"))
+    with pytest.raises(ValueError, match="no class 'mauve'; it has red, green, blue"):
+        classifier.evidence(picture, "mauve")
+
+
+def test_many_threads_may_share_a_classifier(classifier: Classifier) -> None:
+    pixels = noise(64)
+    expected = classifier.run(pixels).probabilities
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda photo: classifier.run(photo[None]).probabilities[0], pixels))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_photos_that_cannot_be_read_are_named(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    with pytest.raises(PhotoError) as missing:
+        classifier.predict(path)
+    assert missing.value.name == str(path)
+    with pytest.raises(PhotoError):
+        classifier.predict_batch([plain("red"), b"not a picture"])
+
+
+def test_the_limits_are_kept(tiny_model: Path) -> None:
+    classifier = Classifier.load(tiny_model, limits=Limits(max_pixels=16 * 24 - 1))
+    with pytest.raises(PhotoError):
+        classifier.predict(encoded(plain("red"), "PNG"))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((12, 8, 3), np.float32),
+        np.zeros((12, 8), np.uint8),
+        np.zeros((12, 8, 4), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_photos_are_refused(classifier: Classifier, array: npt.NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
+        classifier.predict(array)
+    with pytest.raises(ValueError, match=r"uint8 \[N, 12, 8, 3\]"):
+        classifier.run(array[None])
+
+
+def test_no_photo_is_no_batch(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match="N at least 1"):
+        classifier.run(noise(0))
+
+
+def test_threads_are_counted(tiny_model: Path) -> None:
+    assert available_cores() >= 1
+    assert Classifier.load(tiny_model, threads=2).predict(plain("red")).label == "red"
+    with pytest.raises(ValueError, match="at least one thread"):
+        Classifier.load(tiny_model, threads=0)
+
+
+def _load(tmp_path: Path, content: bytes) -> Classifier:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    return Classifier.load(path)
+
+
+def _other_graph(tiny_graph: onnx.ModelProto) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.CopyFrom(tiny_graph)
+    return model
+
+
+def test_a_card_of_another_model_is_refused(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    for card in (
+        dataclasses.replace(tiny_card, labels=("red", "green")),
+        dataclasses.replace(tiny_card, resizing=Resizing(8, 12)),
+    ):
+        with pytest.raises(ModelError, match=r"model\.onnx: its inputs and outputs do not fit its card"):
+            _load(tmp_path, pack_model(tiny_graph, card.to_json()))
+
+
+def test_a_model_without_one_of_the_outputs_is_refused(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    for output in range(3):
+        model = _other_graph(tiny_graph)
+        del model.graph.output[output]
+        with pytest.raises(ModelError, match="do not fit its card"):
+            _load(tmp_path, pack_model(model, tiny_card.to_json()))
+
+
+def test_a_graph_that_onnxruntime_refuses_is_an_error_of_the_model(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    broken, foreign, newer = (_other_graph(tiny_graph) for _ in range(3))
+    broken.graph.node[3].input[0] = "nowhere"
+    foreign.graph.node[0].domain = "com.example"
+    newer.opset_import[0].version = 10_000
+    for model in (broken, foreign, newer, onnx.ModelProto()):
+        with pytest.raises(ModelError, match=r"model\.onnx: cannot be run by onnxruntime") as caught:
+            _load(tmp_path, pack_model(model, tiny_card.to_json()))
+        assert "\n" not in str(caught.value)
+
+
+def test_outputs_that_are_no_probabilities_are_an_error_of_the_model(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    model = _other_graph(tiny_graph)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.full((3, 3, 1, 1), np.nan, np.float32), "weight"))
+    classifier = _load(tmp_path, pack_model(model, tiny_card.to_json()))
+    with pytest.raises(ModelError, match="outputs do not fit its card"):
+        classifier.predict(plain("red"))
+
+
+def test_a_model_that_fails_while_it_runs_is_an_error_of_the_model(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    model = _other_graph(tiny_graph)
+    shape = numpy_helper.from_array(np.array([7, 3], np.int64), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[-2].CopyFrom(helper.make_node("Reshape", ["mean", "shape"], ["logits"]))
+    classifier = _load(tmp_path, pack_model(model, tiny_card.to_json()))
+    with pytest.raises(ModelError, match=r"model\.onnx: fails on 1 photos"):
+        classifier.predict(plain("red"))
+
+
+def test_weights_in_other_files_are_never_read(
+    tmp_path: Path,
+    tiny_card: ModelCard,
+    tiny_graph: onnx.ModelProto,
+    pack_model: Pack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The file is there, of the right size, and where a runtime would look for it.
+    model = _other_graph(tiny_graph)
+    weight = model.graph.initializer[1]
+    (tmp_path / "weight.bin").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weight.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="keeps weights in other files"):
+        _load(tmp_path, pack_model(model, tiny_card.to_json()))
+
+
+def test_the_package_offers_the_classifier(tiny_model: Path) -> None:
+    import clothing_classifier
+
+    assert clothing_classifier.Classifier is Classifier
+    assert {*clothing_classifier.__all__} <= {*dir(clothing_classifier)}
+    for name in clothing_classifier.__all__:
+        assert getattr(clothing_classifier, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Classifer'"):
+        clothing_classifier.Classifer  # noqa: B018
+    assert json.loads(clothing_classifier.Classifier.load(tiny_model).card.to_json())["name"] == "tiny"

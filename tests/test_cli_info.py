@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from clothing_classifier.card import ModelCard, read_model
+from clothing_classifier.cli import main
+
+Pack = Callable[[onnx.ModelProto, str], bytes]
+
+
+def info(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["info", *map(str, arguments)])
+
+
+def test_text_tells_all_that_one_must_know(tiny_model: Path) -> None:
+    result = info(tiny_model)
+    assert result.exit_code == 0
+    for fact in (
+        "tiny",
+        str(tiny_model),
+        f"{tiny_model.stat().st_size / 1e6:.1f} MB",
+        hashlib.sha256(tiny_model.read_bytes()).hexdigest(),
+        "12 × 8 pixels, proportions kept",
+        "3: red, green, blue",
+        "below a probability of 0.6",
+        "97.0% of the answers are right",
+        "the validation part, 64 photos",
+        "41.0% of them got an answer",
+        "not applicable: made by hand",
+        "Apache-2.0",
+        "clothing train tiny --data photos --out run",
+        "12ab",
+        "accuracy 0.85 to 0.95",
+        "0.8627",
+        "2026-01-02T03:04:05+00:00",
+    ):
+        assert fact in " ".join(result.stdout.split()), fact
+    assert "1234" not in result.stdout  # the confusion matrix is for programs
+    assert max(map(len, result.stdout.splitlines())) <= 100 + len(str(tiny_model))
+
+
+def test_json_is_the_card_and_the_file(tiny_model: Path) -> None:
+    values = json.loads(info(tiny_model, "--format", "json").stdout)
+    content = tiny_model.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert values.pop("file") == {"path": str(tiny_model), "bytes": len(content), "sha256": digest}
+    assert ModelCard.from_json(json.dumps(values)) == read_model(tiny_model).card
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"promise": {}, "metrics": {}, "data": {}, "training": {}, "weights": {}},
+        {"promise": {"accuracy": "high", "kept": False, "share": None}, "commit": "abc"},
+        {"metrics": {"test": "good", "other": {"per_class": [1], "deep": [[[[[[1]]]]]]}}},
+        {"metrics": {"test": {"per_class": {"red": {}}}}},
+        {"name": "\x1b[2J\n\udc80", "weights": {"\x1b]0;x\x07": ["\x1b[31m", None, 1.5, True]}},
+    ],
+)
+def test_any_card_can_be_shown(
+    tmp_path: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, pack_model: Pack, changes: dict[str, Any]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(pack_model(tiny_graph, replace(tiny_card, **changes).to_json()))
+    result = info(path)
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.stdout.splitlines())
+
+
+def test_files_that_are_no_whole_models_are_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    content = bytearray(tiny_model.read_bytes())
+    content[len(content) // 2] ^= 4
+    (tmp_path / "flipped.onnx").write_bytes(content)
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    for name in ("flipped.onnx", "photo.jpg", "none.onnx"):
+        result = info(tmp_path / name)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.startswith(f"Error: {tmp_path / name}: ")
+        assert result.stderr.count("\n") == 1

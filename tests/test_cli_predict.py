@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clothing_classifier.bulk import Row
+from clothing_classifier.classifier import BATCH, Classifier, Prediction
+from clothing_classifier.cli import main
+from clothing_classifier.cli.predict import _writer, command
+from clothing_classifier.images import DEFAULT_LIMITS
+
+COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210), "grey": (128, 128, 128)}
+HEADER = ["path", "label", "probability", "sure", "error"]
+
+# A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from clothing_classifier.cli import main; main(prog_name='clothing')"
+)
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and file names of POSIX")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one photo of each class, and a grey one."""
+    folder = tmp_path_factory.mktemp("photos")
+    for label, colour in COLOURS.items():
+        Image.new("RGB", (16, 24), colour).save(folder / f"{label}.png")
+    return folder
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, photos: Path) -> Path:
+    """A folder with a photo that cannot be read between two that can."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((photos / "red.png").read_bytes())
+    (folder / "b.jpg").write_bytes(b"not a picture")
+    (folder / "c.png").write_bytes((photos / "grey.png").read_bytes())
+    return folder
+
+
+def predict(model: Path, *arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["predict", "--model", str(model), *map(str, arguments)], input=stdin)
+
+
+def start(model: Path, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM, "predict", "--model", str(model), *map(str, arguments)],
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_csv_has_its_columns_and_no_others(tiny_model: Path, photos: Path) -> None:
+    result = predict(tiny_model, photos, "--format", "csv")
+    assert result.exit_code == 0
+    classifier = Classifier.load(tiny_model)
+    header, *rows = csv.reader(io.StringIO(result.stdout, newline=""))
+    assert header == HEADER
+    assert [row[0] for row in rows] == [str(photos / f"{label}.png") for label in sorted(COLOURS)]
+    for path, label, probability, sure, error in rows:
+        prediction = classifier.predict(path)
+        assert (label, sure, error) == (prediction.label, "false" if "grey" in path else "true", "")
+        assert probability == f"{prediction.probability:.6f}"
+    assert result.stderr == "4 photos: 3 sure, 1 not sure, 0 could not be read\n"
+
+
+def test_further_classes_are_further_columns(tiny_model: Path, photos: Path) -> None:
+    for top in (3, 99):
+        result = predict(tiny_model, photos / "red.png", "--format", "csv", "--top", top)
+        header, row = csv.reader(io.StringIO(result.stdout, newline=""))
+        assert header == [*HEADER, "label_2", "probability_2", "label_3", "probability_3"]
+        assert {row[1], row[5], row[7]} == {"red", "green", "blue"}
+        assert float(row[2]) + float(row[6]) + float(row[8]) == pytest.approx(1, abs=3e-6)
+
+
+def test_jsonl_has_the_same_keys(tiny_model: Path, mixed: Path) -> None:
+    result = predict(tiny_model, mixed, "--format", "jsonl", "--top", "2")
+    first, failed, last = map(json.loads, result.stdout.splitlines())
+    assert list(first) == list(failed) == [*HEADER, "label_2", "probability_2"]
+    assert (first["label"], first["sure"], first["error"]) == ("red", True, None)
+    assert first["probability"] == round(first["probability"], 6) > 0.9
+    assert last["sure"] is False
+    assert failed.pop("path") == str(mixed / "b.jpg")
+    assert failed.pop("error")
+    assert set(failed.values()) == {None}
+
+
+def test_a_table_says_not_sure_and_the_best_guess(tiny_model: Path, mixed: Path) -> None:
+    result = predict(tiny_model, mixed)
+    title, first, failed, last = result.stdout.splitlines()
+    assert title.split() == ["answer", "probability", "photo"]
+    assert first.split()[0] == "red"
+    assert last.startswith("not sure, red?")
+    assert failed.startswith("could not be read")
+    assert {line.index(str(mixed)) for line in (first, failed, last)} == {title.index("photo")}
+    assert predict(tiny_model, mixed, "--top", 2).stdout.splitlines()[1].split()[2] in COLOURS
+
+
+def test_one_bad_photo_is_a_row_and_an_exit_code(tiny_model: Path, mixed: Path) -> None:
+    result = predict(tiny_model, mixed, mixed / "none.jpg", "--format", "csv")
+    assert result.exit_code == 1
+    good, bad, unsure, missing = rows_of(result.stdout)
+    assert (good["label"], unsure["sure"]) == ("red", "false")
+    for row, name in ((bad, "b.jpg"), (missing, "none.jpg")):
+        assert row.pop("path") == str(mixed / name)
+        assert row.pop("error")
+        assert set(row.values()) == {""}
+    assert "2 could not be read" in result.stderr
+
+
+def test_the_threshold_may_be_chosen(tiny_model: Path, photos: Path) -> None:
+    result = predict(tiny_model, photos / "grey.png", "--format", "csv", "--threshold", 0.3)
+    assert rows_of(result.stdout)[0]["sure"] == "true"
+
+
+def test_the_limits_may_be_chosen(tiny_model: Path, photos: Path) -> None:
+    for limit in (("--max-bytes", 10), ("--max-megapixels", 16 * 23 / 1e6)):
+        result = predict(tiny_model, photos / "red.png", "--format", "csv", *limit)
+        assert result.exit_code == 1
+    roomy = ("--max-bytes", 10**6, "--max-megapixels", 16 * 24 / 1e6, "--threads", 1)
+    assert predict(tiny_model, photos / "red.png", *roomy).exit_code == 0
+
+
+def test_the_help_tells_the_limits_that_are_kept() -> None:
+    told = {parameter.name: getattr(parameter, "help", None) or "" for parameter in command.params}
+    assert f"[default: {DEFAULT_LIMITS.max_bytes}]" in told["max_bytes"]
+    assert f"[default: {DEFAULT_LIMITS.max_pixels / 1e6:g}]" in told["max_megapixels"]
+
+
+def test_paths_come_from_standard_input(tiny_model: Path, photos: Path) -> None:
+    names = [photos / "red.png", "", photos / "none.png", "  ", photos / "blue.png"]
+    stdin = "\n".join(map(str, names)).encode() + b"\r\n"
+    result = predict(tiny_model, photos / "green.png", "-", photos / "grey.png", "--format", "csv", stdin=stdin)
+    assert [Path(row["path"]).stem for row in rows_of(result.stdout)] == ["green", "red", "none", "blue", "grey"]
+    assert result.exit_code == 1
+    assert predict(tiny_model, "-", "--format", "csv", stdin=b"").stdout.splitlines() == [",".join(HEADER)]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.CSV"])
+def test_the_suffix_of_out_says_the_format(tiny_model: Path, photos: Path, tmp_path: Path, name: str) -> None:
+    result = predict(tiny_model, photos, "--out", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (0, "")
+    layout = name[5:].lower()
+    assert (tmp_path / name).read_text("utf-8") == predict(tiny_model, photos, "--format", layout).stdout
+
+
+def test_format_goes_before_the_suffix(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    predict(tiny_model, photos, "--out", tmp_path / "rows.csv", "--format", "jsonl")
+    assert len([json.loads(line) for line in (tmp_path / "rows.csv").read_text().splitlines()]) == 4
+
+
+def test_wrong_usage_is_code_2_and_names_what_is_wrong(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out = tmp_path / "rows.csv"
+    for arguments, message in (
+        ((), "Missing argument"),
+        ((photos, "--top", 0), "--top"),
+        ((photos, "--threshold", 2), "--threshold"),
+        ((photos, "--format", "xml"), "--format"),
+        ((photos, "--out", tmp_path / "rows.txt"), "rows.txt: name it .csv or .jsonl"),
+        ((photos, "--out", tmp_path / "none" / "rows.csv"), "rows.csv"),
+        ((photos, empty, "--out", out), f"Error: {empty}: the folder holds no photos"),
+        ((photos, "--model", tmp_path / "none.onnx", "--out", out), "none.onnx: cannot be read"),
+        ((photos, "--model", photos / "red.png", "--out", out), "red.png: is not an ONNX model"),
+    ):
+        result = predict(tiny_model, *arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert message in result.stderr
+        assert isinstance(result.exception, SystemExit)
+        assert not out.exists()
+
+
+values = st.text(st.characters(exclude_characters="\0"), min_size=1)
+wild_rows = st.builds(Row, values, st.just(Prediction(("a, b", '"c"'), (0.75, 0.25), 0.5))) | st.builds(
+    Row, values, st.none(), values
+)
+
+
+@given(st.lists(wild_rows))
+def test_any_file_name_survives_csv_and_jsonl(rows: Sequence[Row]) -> None:
+    for layout in ("csv", "jsonl"):
+        stream = io.StringIO(newline="")
+        write = _writer(layout, stream, ["a, b", '"c"'], 2)
+        for row in rows:
+            write(row)
+        text = stream.getvalue()
+        if layout == "csv":
+            found = [(row["path"], row["label"], row["error"], row["label_2"]) for row in rows_of(text)]
+        else:
+            assert text.isascii()
+            lines = [json.loads(line) for line in text.splitlines()]
+            found = [tuple(line[key] or "" for key in ("path", "label", "error", "label_2")) for line in lines]
+        labels = [row.prediction.labels if row.prediction else ("", "") for row in rows]
+        assert found == [(row.path, a, row.error or "", b) for row, (a, b) in zip(rows, labels, strict=True)]
+
+
+@given(st.lists(wild_rows))
+def test_no_file_name_breaks_or_steers_a_table(rows: Sequence[Row]) -> None:
+    stream = io.StringIO()
+    write = _writer("table", stream, ["a, b", '"c"'], 2)
+    for row in rows:
+        write(row)
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == len(rows) + 2
+    assert all(line.isprintable() for line in lines)
+
+
+@posix
+def test_wild_file_names_pass_through_the_real_program(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "wild")
+    os.mkdir(folder)
+    content = (photos / "red.png").read_bytes()
+    for name in (b"line\nbreak.png", b'comma,"quote".png', b"\xff\xfe.png", "größe 👗.png".encode(), b"\x1b[2J.png"):
+        try:
+            Path(os.fsdecode(os.path.join(folder, name))).write_bytes(content)
+        except OSError:  # a file system that only takes UTF-8
+            assert name.startswith(b"\xff")
+    wanted = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
+    for layout in ("csv", "jsonl", "table"):
+        code, out, err = finish(start(tiny_model, os.fsdecode(folder), "--format", layout, env=environment))
+        assert (code, err) == (0, b"%d photos: %d sure, 0 not sure, 0 could not be read\n" % ((len(wanted),) * 2))
+        if layout == "csv":
+            found = [os.fsencode(row["path"]) for row in rows_of(out.decode("utf-8", "surrogateescape"))]
+        elif layout == "jsonl":
+            found = [os.fsencode(json.loads(line)["path"]) for line in out.splitlines()]
+        else:
+            assert b"\x1b" not in out
+            assert len(out.splitlines()) == len(wanted) + 1
+            continue
+        assert sorted(found) == wanted
+
+
+@posix
+def test_a_terminal_that_cannot_show_a_name_gets_a_table_all_the_same(
+    tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "größe.png"
+    path.write_bytes((photos / "red.png").read_bytes())
+    code, out, _ = finish(start(tiny_model, path, env={**os.environ, "PYTHONIOENCODING": "ascii"}))
+    assert code == 0
+    assert out.isascii()
+
+
+def test_a_name_that_looks_like_an_option_can_be_given(
+    tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "--top").write_bytes((photos / "red.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    result = predict(tiny_model, "--format", "csv", "--", "--top")
+    assert rows_of(result.stdout)[0]["path"] == "--top"
+
+
+def test_exit_codes_of_the_real_program(tiny_model: Path, mixed: Path) -> None:
+    for arguments, wanted in (((mixed / "a.png",), 0), ((mixed,), 1), ((mixed, "--top", "none"), 2)):
+        code, _, err = finish(start(tiny_model, *arguments))
+        assert code == wanted
+        assert b"Traceback" not in err
+
+
+@posix
+def test_a_pipe_that_nobody_reads_on_ends_it_without_a_word(tiny_model: Path, photos: Path) -> None:
+    names = b"%s\n" % os.fsencode(photos / "red.png") * 20 * BATCH
+    process = start(tiny_model, "-", "--format", "csv", stdin=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdin.write(names[: len(names) // 2])
+    process.stdin.flush()
+    assert process.stdout.readline() == b"path,label,probability,sure,error\n"
+    process.stdout.close()
+    process.stdin.write(names[len(names) // 2 :])
+    process.stdin.flush()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 141
+    process.stderr.close()
+    process.stdin.close()
+
+
+@posix
+def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    process = start(tiny_model, "-", "--out", out, stdin=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(b"%s\n" % os.fsencode(photos / "red.png") * 2 * BATCH)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while (not out.exists() or out.read_bytes().count(b"\n") < BATCH + 1) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)  # while it waits for further paths
+    code, _, err = finish(process)
+    assert code == 130
+    assert err.decode().strip() == f"Stopped. The rows of {BATCH} photos are written."
+    rows = rows_of(out.read_text("utf-8"))
+    assert [(row["label"], row["sure"]) for row in rows] == [("red", "true")] * BATCH
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line(tiny_model: Path, photos: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        for options in ({"stdout": full}, {}):
+            out = () if options else ("--out", "/dev/full")
+            code, _, err = finish(start(tiny_model, photos, "--format", "csv", *out, **options))
+            assert code == 2
+            assert err.startswith(b"Error: ")
+            assert b"No space left on device" in err
+            assert err.count(b"\n") == 1
+
+
+@posix
+def test_a_terminal_sees_how_far_it_is(tiny_model: Path, photos: Path) -> None:
+    import pty
+
+    reader, terminal = pty.openpty()
+    code, out, _ = finish(start(tiny_model, photos, "--format", "csv", stderr=terminal))
+    os.close(terminal)
+    shown = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert code == 0
+    assert out.count(b"\n") == 5
+    assert "4/4" in shown
+    assert shown.endswith("4 photos: 3 sure, 1 not sure, 0 could not be read\r\n")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clothing_classifier.evaluation.metrics import confusion, expected_calibration_error, measure, score
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 200), classes=st.integers(2, 6))
+@settings(max_examples=60, deadline=None)
+def test_the_scores_are_scikit_learns(seed: int, count: int, classes: int) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics", reason="needs the extra train")
+    random = np.random.default_rng(seed)
+    truth, predicted = random.integers(0, classes, count), random.integers(0, classes, count)
+    got = score(confusion(truth, predicted, classes))
+    present = np.unique(truth)
+    assert got["accuracy"] == pytest.approx(sklearn.accuracy_score(truth, predicted), abs=1e-4)
+    for average in ("weighted", "macro"):
+        wanted = sklearn.f1_score(truth, predicted, labels=present, average=average, zero_division=0)
+        assert got[f"{average}_f1"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_confusion_has_true_classes_in_rows() -> None:
+    assert confusion(np.array([0, 0, 1]), np.array([1, 1, 0]), 2).tolist() == [[0, 2], [1, 0]]
+
+
+def test_calibration_error_of_known_cases() -> None:
+    certain = np.array([[1.0, 0.0]] * 10)
+    assert expected_calibration_error(certain, np.zeros(10, np.int64)) == 0
+    assert expected_calibration_error(certain, np.ones(10, np.int64)) == 1
+    even = np.array([[0.75, 0.25]] * 4)
+    assert expected_calibration_error(even, np.array([0, 0, 0, 1])) == 0
+    assert expected_calibration_error(even, np.array([0, 0, 1, 1])) == 0.25
+
+
+def test_measure_tells_classes_intervals_and_what_is_sure() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 400)
+    confidence = np.where(random.random(400) < 0.5, 0.95, 0.6)
+    right = random.random(400) < confidence
+    predicted = np.where(right, truth, 1 - truth)
+    probabilities = np.where(predicted[:, None] == np.arange(2), confidence[:, None], 1 - confidence[:, None])
+    figures = measure(truth, probabilities, ("a", "b"), threshold=0.9)
+    assert figures["accuracy"] == pytest.approx(right.mean(), abs=1e-4)
+    assert figures["sure"]["share"] == pytest.approx((confidence > 0.9).mean(), abs=1e-4)
+    assert figures["sure"]["accuracy"] == pytest.approx(right[confidence > 0.9].mean(), abs=1e-4)
+    assert figures["per_class"]["a"]["photos"] == int((truth == 0).sum())
+    low, high = figures["intervals"]["accuracy"]
+    assert low < figures["accuracy"] < high
+    assert 0.05 < high - low < 0.11, "about four standard errors of 400 coin tosses at 0.78"
+
+
+def test_intervals_over_senders_are_wider_where_a_sender_fails_as_a_whole() -> None:
+    senders = [str(number // 20) for number in range(400)]
+    truth = np.zeros(400, np.int64)
+    wrong = (np.arange(400) // 20) % 4 == 0
+    probabilities = np.where(wrong[:, None], [[0.2, 0.8]], [[0.8, 0.2]])
+
+    def width(groups: list[str] | None) -> float:
+        low, high = measure(truth, probabilities, ("a", "b"), threshold=0, groups=groups)["intervals"]["accuracy"]
+        return float(high - low)
+
+    assert width(senders) > 2 * width(None)
+
+
+def test_nothing_to_measure_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no photos"):
+        measure(np.empty(0, np.int64), np.empty((0, 2)), ("a", "b"), threshold=0)
+    with pytest.raises(ValueError, match="3 labels do not fit 2"):
+        measure(np.zeros(3, np.int64), np.ones((2, 2)) / 2, ("a", "b"), threshold=0)

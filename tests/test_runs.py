@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+from clothing_classifier import Classifier  # noqa: E402
+from clothing_classifier.dataset import read_manifest  # noqa: E402
+from clothing_classifier.runs import RunError, Settings, train  # noqa: E402
+from clothing_classifier.training.approaches import APPROACHES  # noqa: E402
+from clothing_classifier.training.splits import SplitError  # noqa: E402
+
+CLASSES = ("kilt", "poncho", "sari")
+EPOCHS = 3
+
+
+def draw_dataset(root: Path, photos: int = 21) -> Path:
+    """A folder a class, of classes that no edition has; each class is a colour with noise on it."""
+    random = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for photo in range(photos):
+            pixels = random.integers(0, 90, (60, 45, 3), dtype=np.uint8)
+            pixels[..., number] += 120
+            Image.fromarray(pixels).save(root / name / f"{photo:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_dataset(tmp_path_factory.mktemp("data") / "wardrobe")
+
+
+def make_settings(dataset: Path, out: Path) -> Settings:
+    approach = APPROACHES["custom-cnn"]
+    # 45 training photos make one step an epoch at the recipe's batch size; smaller batches make several.
+    approach = replace(approach, recipe=replace(approach.recipe, batch_size=15, epochs=EPOCHS))
+    return Settings(approach=approach, data=dataset, out=out, seed=3, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    train(make_settings(dataset, out))
+    return out
+
+
+def test_the_folder_holds_all_that_made_the_model(run: Path, dataset: Path) -> None:
+    assert sorted(file.name for file in run.iterdir()) == [
+        "checkpoint.pt",
+        "config.json",
+        "curves.csv",
+        "manifest.csv",
+        "metrics.json",
+        "model.onnx",
+        "predictions.csv",
+        "split.csv",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["labels"] == list(CLASSES)
+    assert config["data"]["digest"] == read_manifest(run / "manifest.csv").digest
+    with (run / "curves.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(n + 1) for n in range(EPOCHS)]
+    with (run / "split.csv").open() as file:
+        parts = {row["path"]: row["part"] for row in csv.DictReader(file)}
+    assert len(parts) == 63
+    with (run / "predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert {row["path"] for row in predictions} == {path for path, part in parts.items() if part != "train"}
+    assert str(dataset.parent) not in (run / "config.json").read_text(), "a run's record names no path of its machine"
+
+
+def test_the_model_knows_its_figures_its_data_and_its_command(run: Path) -> None:
+    card = Classifier.load(run / "model.onnx").card
+    assert card.labels == CLASSES
+    assert card.metrics == json.loads((run / "metrics.json").read_text())
+    assert card.metrics["test"]["photos"] == card.data["parts"]["test"] == 9
+    assert card.data["classes"] == dict.fromkeys(CLASSES, 21)
+    assert card.training["command"] == "clothing train custom-cnn --data wardrobe --out first --split random --seed 3"
+    assert card.weights["source"] == "none"
+    assert card.promise["accuracy"] == 0.97
+
+
+def test_what_was_measured_is_what_the_file_says_of_the_photos(run: Path, dataset: Path) -> None:
+    """The recorded probabilities are those that a user gets for the same files."""
+    classifier = Classifier.load(run / "model.onnx")
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    predictions = classifier.predict_batch([dataset / row["path"] for row in rows])
+    for row, prediction in zip(rows, predictions, strict=True):
+        for label, probability in prediction.top(len(CLASSES)):
+            assert float(row[label]) == pytest.approx(probability, abs=2e-6)
+
+
+def test_the_same_seed_gives_the_same_run_and_a_finished_one_is_not_trained_again(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    metrics = train(make_settings(dataset, tmp_path / "second"))
+    assert metrics == json.loads((run / "metrics.json").read_text())
+    before = (run / "checkpoint.pt").stat().st_mtime_ns
+    assert train(make_settings(dataset, run)) == metrics
+    assert (run / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_run_is_not_touched(run: Path, dataset: Path) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
+    with pytest.raises(RunError, match=r"differs in: recipe, seed; choose another folder"):
+        train(replace(make_settings(dataset, run), seed=4, epochs=EPOCHS + 1))
+    assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+
+
+def test_folders_of_parts_are_taken_as_they_are(dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "subset"
+    for part in ("train", "validation", "test"):
+        for name, garment in zip(CLASSES, ("t-shirt", "dress", "hat"), strict=True):
+            (root / part / garment).mkdir(parents=True)
+            for photo in range(4):
+                picture = Image.open(dataset / name / f"{photo:02}.png")
+                # A copy of a training photo would be dropped, so each part's photos differ a little.
+                picture.rotate(90 * ["train", "validation", "test"].index(part)).save(
+                    root / part / garment / f"{photo}.png"
+                )
+    train(replace(make_settings(root, tmp_path / "run"), epochs=1))
+    with (tmp_path / "run" / "split.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert row["path"].startswith(row["part"] + "/")
+    assert Classifier.load(tmp_path / "run" / "model.onnx").labels == ("Dress", "Hat", "T-Shirt")
+
+
+def test_data_without_senders_cannot_be_split_by_sender(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="name no senders"):
+        train(replace(make_settings(dataset, tmp_path / "run"), split="sender"))
+
+
+def command_line(dataset: Path, out: Path) -> list[str]:
+    words = ["train", "custom-cnn", "--data", str(dataset), "--out", str(out), "--epochs", "4", "--device", "cpu"]
+    return [sys.executable, "-m", "clothing_classifier", *words]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_figures(dataset: Path, tmp_path: Path) -> None:
+    subprocess.run(command_line(dataset, tmp_path / "whole"), check=True, capture_output=True, timeout=300)
+    out = tmp_path / "killed"
+    for _ in range(2):
+        process = subprocess.Popen(command_line(dataset, out), stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (out / "metrics.json").exists(), "it was killed before it ended"
+    done = subprocess.run(command_line(dataset, out), check=True, capture_output=True, text=True, timeout=300)
+    assert (out / "metrics.json").read_text() == (tmp_path / "whole" / "metrics.json").read_text()
+    assert (out / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+    assert "epoch 1/4" not in done.stderr, "the last process went on where the killed ones stopped"
+
+
+def test_ctrl_c_says_how_to_go_on(dataset: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(command_line(dataset, tmp_path / "run"), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch"):
+            break
+    os.kill(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Repeat the command to go on" in rest
+    assert "Traceback" not in rest
+
+
+def test_an_unreadable_photo_is_dropped_and_said(dataset: Path, tmp_path: Path) -> None:
+    root = draw_dataset(tmp_path / "data", photos=9)
+    (root / "kilt" / "00.png").write_bytes(b"<html>not a picture</html>")
+    train(replace(make_settings(root, tmp_path / "run"), epochs=1))
+    dropped = {photo.path: photo.dropped for photo in read_manifest(tmp_path / "run" / "manifest.csv").photos if photo.dropped}
+    assert list(dropped) == ["kilt/00.png"]
+
+
+def test_the_command_line_explains_what_it_cannot_do(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = command_line(tmp_path / "empty", tmp_path / "run")
+    failed = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 2
+    assert failed.stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "run" / "model.onnx").exists()

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("scipy", reason="needs the extra train")
+
+from clothing_classifier.evaluation.metrics import expected_calibration_error  # noqa: E402
+from clothing_classifier.training.calibration import choose_threshold, fit_temperature  # noqa: E402
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_a_scale(factor: float) -> None:
+    """Labels are drawn from the softmax of the logits, so the logits times a factor are calibrated at that factor."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20_000, 5))
+    labels = np.array([random.choice(5, p=row) for row in softmax(logits)])
+    scaled = (logits * factor).astype(np.float32)
+    temperature = fit_temperature(scaled, labels)
+    assert temperature == pytest.approx(factor, rel=0.05)
+    assert expected_calibration_error(softmax(scaled / temperature), labels) < 0.015
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 300), accuracy=st.sampled_from([0.5, 0.9, 0.97]))
+@settings(max_examples=60, deadline=None)
+def test_a_kept_promise_holds_on_the_photos_it_was_chosen_on(seed: int, count: int, accuracy: float) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = softmax(random.normal(0, 3, (count, 4)))
+    labels = np.where(random.random(count) < 0.8, probabilities.argmax(1), random.integers(0, 4, count))
+    promise = choose_threshold(probabilities, labels, accuracy)
+    sure = probabilities.max(1) >= promise.threshold
+    right = (probabilities.argmax(1) == labels)[sure].mean()
+    assert sure.sum() >= min(30, count)
+    if promise.kept:
+        # Rounding the threshold down to four decimals may let in a photo or two more.
+        assert right >= accuracy - 2 / sure.sum()
+    assert promise.share == pytest.approx(sure.mean(), abs=2 / count)
+
+
+def test_no_photos_make_no_promise() -> None:
+    promise = choose_threshold(np.empty((0, 3)), np.empty(0, np.int64))
+    assert not promise.kept
+    assert fit_temperature(np.empty((0, 3), np.float32), np.empty(0, np.int64)) == 1.0

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("sklearn", reason="needs the extra train")
+
+from clothing_classifier.training.splits import PARTS, PROTOCOLS, Protocol, SplitError, assign_folds, split  # noqa: E402
+
+
+def make_data(seed: int, photos: int = 700) -> tuple[list[str], list[str | None]]:
+    random = np.random.default_rng(seed)
+    labels = random.choice(["a", "b", "c"], photos, p=[0.7, 0.25, 0.05]).tolist()
+    senders = [str(number) for number in random.zipf(1.6, photos).clip(max=60)]
+    return labels, list(senders)
+
+
+@given(seed=st.integers(0, 1000), protocol=st.sampled_from(PROTOCOLS), folds=st.integers(2, 7))
+@settings(max_examples=25, deadline=None)
+def test_every_photo_is_held_out_once_and_the_same_seed_gives_the_same_folds(
+    seed: int, protocol: Protocol, folds: int
+) -> None:
+    labels, senders = make_data(seed)
+    held_out = assign_folds(labels, senders, protocol, folds=folds, seed=seed)
+    assert set(held_out.tolist()) <= set(range(folds))
+    assert (held_out == assign_folds(labels, senders, protocol, folds=folds, seed=seed)).all()
+    if protocol == "sender":
+        sides: dict[str | None, set[int]] = {}
+        for sender, fold in zip(senders, held_out.tolist(), strict=True):
+            sides.setdefault(sender, set()).add(fold)
+        assert all(len(folds_of) == 1 for folds_of in sides.values()), "a sender is on one side only"
+    else:
+        for label, count in Counter(labels).items():
+            by_fold = np.bincount(held_out[np.array(labels) == label], minlength=folds)
+            assert np.abs(by_fold - count / folds).max() < 1.01, "each class is spread evenly"
+
+
+def test_split_gives_five_sevenths_for_training() -> None:
+    labels, senders = make_data(3)
+    parts = Counter(split(labels, senders, "random", seed=0).tolist())
+    assert parts == {"train": 500, "validation": 100, "test": 100}
+    assert set(split(labels, senders, "sender", seed=0).tolist()) == set(PARTS)
+
+
+def test_a_photo_without_a_sender_is_a_sender_of_its_own() -> None:
+    labels = ["a", "b"] * 50
+    senders: list[str | None] = ["one"] * 20 + [None] * 80
+    held_out = assign_folds(labels, senders, "sender", folds=4, seed=0)
+    assert len(set(held_out[:20].tolist())) == 1
+    assert len(set(held_out[20:].tolist())) == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "senders", "protocol", "message"),
+    [
+        (["a", "a", "a", "b", "b"], [None] * 5, "random", r"too few photos .*: b \(2\)"),
+        (["a"] * 9, [None] * 9, "random", "only one class"),
+        (["a", "b"] * 9, [None] * 18, "sender", "name no senders"),
+        (["a", "b"] * 9, ["x", "y"] * 9, "sender", "2 senders cannot fill 7 folds"),
+    ],
+)
+def test_data_that_cannot_be_split_are_explained(
+    labels: list[str], senders: list[str | None], protocol: Protocol, message: str
+) -> None:
+    with pytest.raises(SplitError, match=message):
+        split(labels, senders, protocol, seed=0)
