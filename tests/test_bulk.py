@@ -65,7 +65,7 @@ def test_a_folder_without_photos_is_an_error_that_names_it(tmp_path: Path) -> No
     touch(tmp_path, "empty/notes.txt")
     (error,) = find_photos([str(tmp_path / "empty")])
     assert isinstance(error, PhotoError)
-    assert (error.name, error.reason) == (str(tmp_path / "empty"), "the folder holds no photos")
+    assert (error.name, error.reason) == (str(tmp_path / "empty"), "is a folder without photos")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
@@ -95,12 +95,12 @@ def test_a_folder_that_cannot_be_listed_is_an_error_among_the_others(
     first, error, last = find_photos([str(tmp_path)])
     assert (first, last) == (str(tmp_path / "a" / "1.jpg"), str(tmp_path / "c" / "1.jpg"))
     assert isinstance(error, PhotoError)
-    assert str(error) == f"{tmp_path / 'b'}: the folder cannot be listed (Permission denied)"
+    assert str(error) == f"{tmp_path / 'b'}: is a folder that cannot be listed (Permission denied)"
 
 
 @given(st.lists(st.sampled_from(["red", "green", "blue", "missing", "folder"]), max_size=3 * BATCH))
 def test_every_photo_is_a_row_in_its_place(classifier: Classifier, photos: dict[str, str], labels: list[str]) -> None:
-    folder = PhotoError("folder", "the folder holds no photos")
+    folder = PhotoError("folder", "is a folder without photos")
     wanted = [folder if label == "folder" else photos.get(label, "missing.png") for label in labels]
     rows = list(predict_photos(classifier, wanted, threads=2))
     assert [row.path for row in rows] == [str(getattr(photo, "name", photo)) for photo in wanted]

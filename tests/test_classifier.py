@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from clothing_classifier import classifier as room
-from clothing_classifier.card import ModelCard, ModelError
-from clothing_classifier.classifier import BATCH, Classifier, Prediction, available_cores
+from clothing_classifier.card import DIGEST_KEY, ModelCard, ModelError, seal
+from clothing_classifier.classifier import BATCH, Classifier, Photo, Prediction, available_cores
 from clothing_classifier.images import Limits, PhotoError
 from clothing_classifier.resizing import Resizing
 
@@ -52,7 +52,7 @@ def test_a_photo_in_any_form_gets_its_class(classifier: Classifier, label: str, 
     picture = plain(label)
     path = tmp_path / "photo.png"
     picture.save(path)
-    forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
+    forms: list[Photo] = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
     predictions = [classifier.predict(form) for form in forms]
     assert predictions[0].answer == label
     assert predictions[0].sure
@@ -90,12 +90,40 @@ def test_a_twin_in_another_format_gets_the_class_of_the_plain_photo(
 
 
 def test_a_16_bit_tiff_is_as_bright_as_its_8_bit_twin(classifier: Classifier) -> None:
-    grey = np.tile(np.arange(0, 256, 16, np.uint8), (24, 1))
+    grey = np.tile(np.arange(0, 256, 16).astype(np.uint8), (24, 1))
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     assert deep.mode.startswith("I;16")
     expected = classifier.prepare(encoded(Image.fromarray(grey).convert("RGB"), "PNG"))
     found = classifier.prepare(encoded(deep, "TIFF"))
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_a_pillow_picture_is_read_as_its_file(classifier: Classifier, mode: str) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8))
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    else:
+        picture = picture.convert(mode)
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.linear_gradient("L").resize((16, 24)))
+    if mode == "P":
+        picture.info["transparency"] = 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encoded(picture, "TIFF" if mode in ("CMYK", "I;16") else "PNG", exif=exif)
+    expected = classifier.prepare(file)
+    with Image.open(io.BytesIO(file)) as opened:
+        np.testing.assert_array_equal(classifier.prepare(opened), expected)
+    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(classifier.prepare(upright), expected)
+
+
+def test_a_pillow_picture_that_cannot_be_read_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    path.write_bytes(encoded(Image.effect_noise((64, 64), 50), "PNG")[:-1000])
+    with Image.open(path) as picture, pytest.raises(PhotoError, match=r"cut\.png: cannot be read"):
+        classifier.predict(picture)
 
 
 def test_what_the_model_cannot_tell_is_not_sure(classifier: Classifier) -> None:
@@ -159,7 +187,7 @@ def test_evidence_adds_up_to_the_probabilities(classifier: Classifier) -> None:
 def test_evidence_says_where_a_class_is(classifier: Classifier) -> None:
     picture = plain("green", (8, 12))
     picture.paste(COLOURS["blue"], (0, 0, 4, 4))
-    assert np.unravel_index(classifier.evidence(picture, "blue").argmax(), (3, 2)) == (0, 0)
+    assert classifier.evidence(picture, "blue").argmax() == 0  # of 3 rows and 2 columns, the first cell
     np.testing.assert_array_equal(classifier.evidence(picture), classifier.evidence(picture, "green"))
     with pytest.raises(ValueError, match="no class 'mauve'; it has red, green, blue"):
         classifier.evidence(picture, "mauve")
@@ -250,7 +278,11 @@ def test_a_model_without_one_of_the_outputs_is_refused(
 
 
 def test_a_graph_that_onnxruntime_refuses_is_an_error_of_the_model(
-    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+    tmp_path: Path,
+    tiny_card: ModelCard,
+    tiny_graph: onnx.ModelProto,
+    pack_model: Pack,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     broken, foreign, newer = (_other_graph(tiny_graph) for _ in range(3))
     broken.graph.node[3].input[0] = "nowhere"
@@ -260,6 +292,13 @@ def test_a_graph_that_onnxruntime_refuses_is_an_error_of_the_model(
         with pytest.raises(ModelError, match=r"model\.onnx: cannot be run by onnxruntime") as caught:
             _load(tmp_path, pack_model(model, tiny_card.to_json()))
         assert "\n" not in str(caught.value)
+    content = pack_model(tiny_graph, tiny_card.to_json())
+    (digest,) = (entry.value for entry in onnx.load_from_string(content).metadata_props if entry.key == DIGEST_KEY)
+    for name in (b"Softmax", b"probabilities"):  # no UTF-8: the runtime reads it, Python does not
+        wild = content.replace(name, b"\xff" + name[1:]).replace(digest.encode(), b"0" * 64)
+        with pytest.raises(ModelError, match=r"model\.onnx: cannot be run by onnxruntime"):
+            _load(tmp_path, seal(wild))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_outputs_that_are_no_probabilities_are_an_error_of_the_model(

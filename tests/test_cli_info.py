@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from clothing_classifier import __version__
 from clothing_classifier.card import ModelCard, read_model
 from clothing_classifier.cli import main
 
@@ -81,9 +84,17 @@ def test_files_that_are_no_whole_models_are_one_line(tmp_path: Path, tiny_model:
     content[len(content) // 2] ^= 4
     (tmp_path / "flipped.onnx").write_bytes(content)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert info("two\nlines").stderr.startswith("Error: two\\nlines: ")
     for name in ("flipped.onnx", "photo.jpg", "none.onnx"):
         result = info(tmp_path / name)
         assert result.exit_code == 2
         assert result.stdout == ""
         assert result.stderr.startswith(f"Error: {tmp_path / name}: ")
         assert result.stderr.count("\n") == 1
+
+
+def test_the_module_is_the_command_and_tells_its_version() -> None:
+    told = subprocess.check_output([sys.executable, "-m", "clothing_classifier", "--version"], text=True, timeout=60)
+    assert told == f"clothing {__version__}\n"
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    assert f'\nversion = "{__version__}"\n' in project or '\ndynamic = ["version"]\n' in project

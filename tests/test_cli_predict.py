@@ -139,7 +139,7 @@ def test_the_threshold_may_be_chosen(tiny_model: Path, photos: Path) -> None:
 
 
 def test_the_limits_may_be_chosen(tiny_model: Path, photos: Path) -> None:
-    for limit in (("--max-bytes", 10), ("--max-megapixels", 16 * 23 / 1e6)):
+    for limit in (("--max-bytes", 10), ("--max-megapixels", 16 * 23 / 1e6), ("--max-megapixels", 1e-9)):
         result = predict(tiny_model, photos / "red.png", "--format", "csv", *limit)
         assert result.exit_code == 1
     roomy = ("--max-bytes", 10**6, "--max-megapixels", 16 * 24 / 1e6, "--threads", 1)
@@ -185,7 +185,7 @@ def test_wrong_usage_is_code_2_and_names_what_is_wrong(tiny_model: Path, photos:
         ((photos, "--format", "xml"), "--format"),
         ((photos, "--out", tmp_path / "rows.txt"), "rows.txt: name it .csv or .jsonl"),
         ((photos, "--out", tmp_path / "none" / "rows.csv"), "rows.csv"),
-        ((photos, empty, "--out", out), f"Error: {empty}: the folder holds no photos"),
+        ((photos, empty, "--out", out), f"Error: {empty}: is a folder without photos"),
         ((photos, "--model", tmp_path / "none.onnx", "--out", out), "none.onnx: cannot be read"),
         ((photos, "--model", photos / "red.png", "--out", out), "red.png: is not an ONNX model"),
     ):
@@ -211,12 +211,10 @@ def test_any_file_name_survives_csv_and_jsonl(rows: Sequence[Row]) -> None:
         for row in rows:
             write(row)
         text = stream.getvalue()
-        if layout == "csv":
-            found = [(row["path"], row["label"], row["error"], row["label_2"]) for row in rows_of(text)]
-        else:
+        if layout == "jsonl":
             assert text.isascii()
-            lines = [json.loads(line) for line in text.splitlines()]
-            found = [tuple(line[key] or "" for key in ("path", "label", "error", "label_2")) for line in lines]
+        lines = rows_of(text) if layout == "csv" else [json.loads(line) for line in text.splitlines()]
+        found = [(line["path"], line["label"] or "", line["error"] or "", line["label_2"] or "") for line in lines]
         labels = [row.prediction.labels if row.prediction else ("", "") for row in rows]
         assert found == [(row.path, a, row.error or "", b) for row, (a, b) in zip(rows, labels, strict=True)]
 

@@ -187,7 +187,9 @@ def test_an_unreadable_photo_is_dropped_and_said(dataset: Path, tmp_path: Path) 
     root = draw_dataset(tmp_path / "data", photos=9)
     (root / "kilt" / "00.png").write_bytes(b"<html>not a picture</html>")
     train(replace(make_settings(root, tmp_path / "run"), epochs=1))
-    dropped = {photo.path: photo.dropped for photo in read_manifest(tmp_path / "run" / "manifest.csv").photos if photo.dropped}
+    dropped = {
+        photo.path: photo.dropped for photo in read_manifest(tmp_path / "run" / "manifest.csv").photos if photo.dropped
+    }
     assert list(dropped) == ["kilt/00.png"]
 
 

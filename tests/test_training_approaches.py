@@ -114,9 +114,7 @@ def test_it_overfits_eight_pictures(approach: Approach, pictures: npt.NDArray[np
         augmentation=Augmentation(flip=0, rotation=0),
     )
     data = (pictures, EIGHT)
-    network, curves = fit(
-        network, data, data, recipe, fill=(0, 0, 0), seed=0, device=CPU, checkpoint=tmp_path / "c.pt"
-    )
+    network, curves = fit(network, data, data, recipe, fill=(0, 0, 0), seed=0, device=CPU, checkpoint=tmp_path / "c.pt")
     assert curves[-1]["train_loss"] < 0.1 < curves[0]["train_loss"]
     assert (compute_logits(network, pictures).argmax(1) == EIGHT).all()
 

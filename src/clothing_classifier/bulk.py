@@ -55,7 +55,7 @@ def find_photos(paths: Iterable[str]) -> Iterator[str | PhotoError]:
             empty = False
             yield found
         if empty:
-            yield PhotoError(path, "the folder holds no photos")
+            yield PhotoError(path, "is a folder without photos")
 
 
 def predict_photos(
@@ -121,7 +121,7 @@ def _walk(folder: str) -> Iterator[str | PhotoError]:
             with os.scandir(path) as entries:
                 found = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
         except OSError as error:
-            yield PhotoError(path, f"the folder cannot be listed ({error.strerror})")
+            yield PhotoError(path, f"is a folder that cannot be listed ({error.strerror})")
             continue
         for name, is_folder, is_link in reversed(found):
             if name.startswith(".") or (is_folder and is_link):

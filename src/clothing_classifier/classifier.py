@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from PIL import Image
+from PIL import ExifTags, Image
 
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
-from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
+from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import resize
 
 NOT_SURE: Final = "not sure"
@@ -176,6 +178,10 @@ class Classifier:
             if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
                 raise ValueError(f"a photo's pixels are uint8 [H, W, 3], not {photo.dtype} {list(photo.shape)}")
             picture = Image.fromarray(photo)
+        elif isinstance(photo, Image.Image):
+            picture = open_picture(
+                _encode(photo), name=_name(photo), limits=replace(self.limits, max_bytes=sys.maxsize)
+            )
         else:
             picture = open_picture(photo, limits=self.limits)
         return resize(picture, self.card.resizing)
@@ -240,7 +246,8 @@ class Classifier:
             raise ValueError(f"the model has no class {label!r}; it has {', '.join(self.labels)}")
         output = self.run(self.prepare(photo)[None])
         label = label or self.rank(output.probabilities)[0].label
-        return output.evidence[0, self.labels.index(label)]
+        evidence: npt.NDArray[np.float32] = output.evidence[0, self.labels.index(label)]
+        return evidence
 
 
 def available_cores() -> int:
@@ -248,6 +255,25 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _encode(picture: Image.Image) -> bytes:
+    """Return a Pillow picture as a file, so that its orientation, colours and transparency are treated as a file's."""
+    orientation = Image.Exif()
+    file = BytesIO()
+    try:
+        picture.load()  # for some formats Pillow turns the picture now, and drops the orientation
+        orientation[ExifTags.Base.Orientation] = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+        picture.save(file, "TIFF", exif=orientation, icc_profile=picture.info.get("icc_profile"))
+    except Exception as error:  # Pillow may be reading it only now, and a decoder may fail in any way
+        raise PhotoError(_name(picture), f"cannot be read ({_reason(error)})") from error
+    return file.getvalue()
+
+
+def _name(picture: Image.Image) -> str:
+    return str(getattr(picture, "filename", "") or "<picture>")
 
 
 def _open_session(model: ModelFile, threads: int) -> Any:
@@ -260,15 +286,18 @@ def _open_session(model: ModelFile, threads: int) -> Any:
     # The checks of the card are of ONNX; without this the runtime might read the bytes as another format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        session = onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
+        # With its fallback, the runtime would print errors and try again in the same way.
+        session = onnxruntime.InferenceSession(
+            model.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        inputs = {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()}
+        outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise ModelError(
             f"{model.path}: cannot be run by onnxruntime {onnxruntime.__version__} ({_reason(error)}); "
             "upgrade with: pip install -U onnxruntime, or export the model again"
         ) from error
     resizing, classes = model.card.resizing, len(model.card.labels)
-    inputs = {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()}
-    outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
     fits = (
         inputs == {_INPUT: ("tensor(uint8)", [resizing.height, resizing.width, 3])}
         and all(outputs.get(name, ("", []))[0] == "tensor(float)" for name in _OUTPUTS)

@@ -56,12 +56,12 @@ class _Commands(click.Group):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):  # nobody reads on, as with `| head`
                 sys.exit(141)
-            raise _Trouble(str(error)) from error
+            raise _Trouble(printable(str(error))) from error
         except Exception as error:
             # The exceptions that this package defines are written for people; any other is a fault of its own.
             if type(error).__module__.partition(".")[0] != __name__.partition(".")[0]:
                 raise
-            raise _Trouble(str(error)) from error
+            raise _Trouble(printable(str(error))) from error
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

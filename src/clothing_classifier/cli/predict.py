@@ -95,7 +95,7 @@ def command(
                 raise click.ClickException(f"{printable(path)}: {first.reason}")
     limits = Limits(
         max_bytes=max_bytes or DEFAULT_LIMITS.max_bytes,
-        max_pixels=round(max_megapixels * 1e6) if max_megapixels else DEFAULT_LIMITS.max_pixels,
+        max_pixels=max(1, round(max_megapixels * 1e6)) if max_megapixels else DEFAULT_LIMITS.max_pixels,
     )
     classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=threads)
 

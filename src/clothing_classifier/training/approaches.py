@@ -7,7 +7,7 @@ invariants (it builds, it overfits, it exports, it resumes to the same result) r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clothing_classifier.training.recipe import Augmentation, Recipe
 
@@ -49,7 +49,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             height=128,
             width=112,
             recipe=Recipe(
-                epochs=110,
+                epochs=80,
                 small=0.6,
                 batch_size=64,
                 learning_rate=2e-3,
@@ -118,5 +118,5 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
         return Classifying(custom_cnn(widths), widths[-1], classes, statistics, approach.recipe.dropout)
     import timm
 
-    features = timm.create_model(approach.backbone, pretrained=False, num_classes=0, global_pool="")
+    features: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0, global_pool="")
     return Classifying(features, features.num_features, classes, statistics, approach.recipe.dropout)

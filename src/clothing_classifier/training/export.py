@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def export(network: Classifying, temperature: float, pixels: npt.NDArray[np.uint
     """
     deployed = Deployed(network, temperature).cpu().eval()
     # The exporter traces; contiguous parameters keep it from writing layout changes into the graph.
-    deployed = deployed.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    deployed = deployed.to(memory_format=torch.contiguous_format)
     graph = _trace(deployed, torch.from_numpy(pixels[:2]))
     check(graph, deployed, pixels)
     return graph
@@ -121,7 +120,6 @@ def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
 def _trace(deployed: Deployed, example: Tensor) -> onnx.ModelProto:
     import onnx
 
-    buffer = io.BytesIO()
     # The exporter reports its progress as warnings and log lines that say nothing to the user.
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -143,8 +141,7 @@ def _trace(deployed: Deployed, example: Tensor) -> onnx.ModelProto:
     finally:
         logger.setLevel(level)
     assert program is not None
-    program.save(buffer)
-    graph = onnx.load_from_string(buffer.getvalue())
+    graph: onnx.ModelProto = program.model_proto
     for node in graph.graph.node:  # stack traces with paths of this machine have no place in the file
         del node.metadata_props[:]
         node.doc_string = ""

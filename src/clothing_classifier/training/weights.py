@@ -74,7 +74,7 @@ def _load_from_hub(features: nn.Module, backbone: str, licence: str | None) -> O
             "or give a safetensors file with --weights FILE"
         ) from error
     features.load_state_dict(pretrained.state_dict())
-    named = pretrained.pretrained_cfg or {}
+    named: dict[str, Any] = vars(pretrained).get("pretrained_cfg") or {}
     return Origin(f"hub: {named.get('hf_hub_id') or backbone}", licence or str(named.get("license") or "see the hub"))
 
 

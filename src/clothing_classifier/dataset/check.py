@@ -1,0 +1,226 @@
+"""Every photo of a dataset opened once → which are used, which are dropped, and why.
+
+A file is readable if it has been decoded to its last pixel, and two files are copies if all their bytes agree; nothing
+less shows either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from clothing_classifier.dataset.editions import Size, list_photos
+from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo
+from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
+
+_MOST_WORKERS: Final = 8  # each may hold one decoded photo of the largest size
+_LARGEST_SENDERS: Final = 10
+_NAMED: Final = 3
+
+# What is measured on the test part is what counts, so a copy in it is the one that stays.
+_PREFERENCE: Final = ("test", "validation", "train", None)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check of a dataset found.
+
+    Attributes:
+        manifest: all photos, and what is dropped.
+        rows: of ``images.csv``; ``None`` where the edition has no table.
+        without_row: paths of the photos that the table does not name, sorted.
+        repeated: how many rows say again what another row of the same photo says.
+        ignored: files and folders among the photos that are no picture files.
+    """
+
+    manifest: Manifest
+    rows: int | None = None
+    without_row: tuple[str, ...] = ()
+    repeated: int = 0
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def unreadable(self) -> tuple[Photo, ...]:
+        """The photos that cannot be decoded."""
+        return tuple(photo for photo in self.manifest.photos if not photo.width)
+
+    @property
+    def copies(self) -> tuple[tuple[Photo, ...], ...]:
+        """The groups of photos whose files are the same byte for byte, whether kept or dropped."""
+        return tuple(tuple(group) for group in _group_copies(self.manifest.photos).values())
+
+    def require_classes(self) -> None:
+        """Make sure that there is something to learn.
+
+        Raises:
+            DatasetError: fewer than two classes have photos that can be used.
+        """
+        root, classes = self.manifest.root, self.manifest.classes
+        if len(classes) == 1:
+            raise DatasetError(f"{root}: there is only one class, {classes[0]}; a classifier needs two or more")
+        if not classes:
+            reasons = Counter(_kind(photo.dropped) for photo in self.manifest.photos).most_common(_NAMED)
+            told = ", ".join(f"{reason} ({count})" for reason, count in reasons)
+            raise DatasetError(f"{root}: none of the {len(self.manifest.photos)} photos can be used: {told}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures in the form of JSON; counts are of photos unless a key says otherwise."""
+        manifest, kept = self.manifest, self.manifest.kept
+        parts = [part for part in ("train", "validation", "test") if any(photo.part == part for photo in kept)]
+        counts = Counter(photo.label for photo in kept)
+        of_part = Counter((photo.part, photo.label) for photo in kept)
+        return {
+            "root": str(manifest.root),
+            "edition": manifest.edition,
+            "photos": len(manifest.photos),
+            "rows": self.rows,
+            "photos_without_row": len(self.without_row),
+            "rows_without_photo": list(manifest.missing),
+            "rows_repeated": self.repeated,
+            "kept": len(kept),
+            "classes": {label: counts[label] for label in manifest.classes},
+            "parts": {part: {label: of_part[part, label] for label in manifest.classes} for part in parts},
+            "dropped": dict(Counter(_kind(photo.dropped) for photo in manifest.photos if photo.dropped).most_common()),
+            "unreadable": {photo.path: _detail(photo.dropped) for photo in self.unreadable},
+            "exact_copies": [[photo.path for photo in group] for group in self.copies],
+            "ignored_files": list(self.ignored),
+            "senders": _describe_senders(kept),
+            "digest": manifest.digest,
+        }
+
+
+def check_dataset(
+    root: Path,
+    *,
+    size: Size | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+) -> Findings:
+    """List the photos of a dataset, open every one, and decide which are used.
+
+    A photo is dropped if it cannot be read; if its edition gives it no class, an unknown one, or several; or if it is
+    a copy, byte for byte, of one that is used. Of copies with the same label one stays: that of the test part, then of
+    the validation part, then the first by path. If their labels contradict each other, none stays.
+
+    Args:
+        root: the dataset's folder, in any edition.
+        size: which photos of Kaggle's edition; by default the compressed ones, or those that are there.
+        progress: called with the number of photos opened and the number of all.
+        limits: on bytes and pixels of a photo.
+        workers: how many threads open photos; by default one for each core, at most 8.
+
+    Returns:
+        The findings; an unreadable photo is one of them.
+
+    Raises:
+        DatasetError: no edition is recognised, see `clothing_classifier.dataset.editions.list_photos`.
+    """
+    listing = list_photos(Path(root), size)
+    opened: list[Photo] = []
+    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, _MOST_WORKERS), "open")
+    try:
+        for photo in pool.map(partial(_open, listing.root, limits), listing.photos):
+            opened.append(photo)
+            if progress is not None:
+                progress(len(opened), len(listing.photos))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Findings(
+        manifest=Manifest(listing.root, listing.edition, _drop_copies(opened), listing.missing),
+        rows=listing.rows,
+        without_row=listing.without_row,
+        repeated=listing.repeated,
+        ignored=listing.ignored,
+    )
+
+
+def read_dataset(
+    root: Path,
+    *,
+    size: Size | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+) -> Manifest:
+    """Return the checked manifest of a dataset that something can be learned from.
+
+    Arguments are those of `check_dataset`.
+
+    Raises:
+        DatasetError: as `check_dataset`; or fewer than two classes have photos that can be used.
+    """
+    findings = check_dataset(root, size=size, progress=progress, limits=limits, workers=workers)
+    findings.require_classes()
+    return findings.manifest
+
+
+def _open(root: Path, limits: Limits, photo: Photo) -> Photo:
+    path = root / photo.path
+    sha256 = ""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+        sha256 = digest.hexdigest()
+        picture = open_picture(path, name=photo.path, limits=limits)
+    except PhotoError as error:
+        return replace(photo, sha256=sha256, dropped=f"unreadable: {error.reason}")
+    except OSError as error:
+        return replace(photo, sha256=sha256, dropped=f"unreadable: cannot be read ({error.strerror})")
+    return replace(photo, sha256=sha256, width=picture.width, height=picture.height)
+
+
+def _group_copies(photos: Sequence[Photo]) -> dict[str, list[Photo]]:
+    groups: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.width:
+            groups[photo.sha256].append(photo)
+    return {sha256: group for sha256, group in groups.items() if len(group) > 1}
+
+
+def _drop_copies(photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """Return the photos, of which no two that are kept are copies of each other."""
+    dropped: dict[str, str] = {}
+    for group in _group_copies([photo for photo in photos if not photo.dropped]).values():
+        group.sort(key=lambda photo: (_PREFERENCE.index(photo.part), photo.path))
+        if len({photo.label for photo in group}) > 1:
+            named = [f"{photo.path} ({photo.label})" for photo in group[:_NAMED]]
+            if len(group) > _NAMED:
+                named.append(f"and {len(group) - _NAMED} more")
+            dropped |= {photo.path: f"contradictory copies: {', '.join(named)}" for photo in group}
+            continue
+        stays, *others = group
+        for photo in others:
+            why = f" (the {stays.part} part goes before the {photo.part} part)" if photo.part != stays.part else ""
+            dropped[photo.path] = f"exact copy: of {stays.path}{why}"
+    return tuple(replace(photo, dropped=dropped.get(photo.path, photo.dropped)) for photo in photos)
+
+
+def _describe_senders(kept: Sequence[Photo]) -> dict[str, Any] | None:
+    counts = Counter(photo.sender for photo in kept if photo.sender is not None)
+    if not counts:
+        return None
+    largest, so_far = [], 0
+    # Of senders with the same number the first by name, so that the order of files does not matter.
+    for sender, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_LARGEST_SENDERS]:
+        so_far += count
+        share, share_so_far = round(count / len(kept), 4), round(so_far / len(kept), 4)
+        largest.append({"sender": sender, "photos": count, "share": share, "share_so_far": share_so_far})
+    return {"senders": len(counts), "photos_without_sender": len(kept) - counts.total(), "largest": largest}
+
+
+def _kind(dropped: str) -> str:
+    return dropped.partition(":")[0]
+
+
+def _detail(dropped: str) -> str:
+    return dropped.partition(":")[2].strip()

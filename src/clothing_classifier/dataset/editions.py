@@ -1,0 +1,338 @@
+"""The editions of the dataset, told apart by what lies in the folder → what each photo is called.
+
+====================== ==========================================================================================
+edition                what lies in the folder
+====================== ==========================================================================================
+Kaggle's               ``images.csv``, ``images_compressed/`` and ``images_original/``
+GitHub's               ``images.csv`` and ``images/``
+the ten-class subset   ``train/``, ``validation/`` and ``test/``, in each a folder per class
+the user's own         a folder per class, or such folders in ``train/``, ``validation/`` and ``test/``
+====================== ==========================================================================================
+
+https://www.kaggle.com/datasets/agrigorev/clothing-dataset-full, https://github.com/alexeygrigorev/clothing-dataset,
+https://github.com/alexeygrigorev/clothing-dataset-small. Labels are matched by name: those of a published edition are
+spelled as `clothing_classifier.taxonomy` does, the user's own stay as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from clothing_classifier.dataset.manifest import DatasetError, Photo
+from clothing_classifier.images import SUFFIXES
+from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, canonical_label
+
+Size = Literal["compressed", "original"]
+"""Which photos of Kaggle's edition: those made smaller for the web, or those that the cameras took."""
+
+TABLE: Final = "images.csv"
+
+_SIZES: Final[dict[Size, str]] = {"compressed": "images_compressed", "original": "images_original"}
+_GITHUB: Final = "images"
+_PARTS: Final = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+_SYSTEM_FILES: Final = {"__macosx", "thumbs.db", "desktop.ini"}
+_YES: Final = {"true", "1", "yes"}
+_NO: Final = {"false", "0", "no"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an edition says of its photos, before any of them is opened.
+
+    Attributes:
+        root: the folder that paths start from; inside the given folder where an archive has put one around it.
+        edition: which edition it is, in words.
+        photos: without content; ``dropped`` holds what the edition itself says against a photo.
+        rows: of ``images.csv``; ``None`` where the edition has no table.
+        without_row: paths of the photos that the table does not name, sorted.
+        missing: names in the table for which there is no photo, sorted.
+        repeated: how many rows say again what another row of the same photo says.
+        ignored: files and folders among the photos that are no picture files.
+    """
+
+    root: Path
+    edition: str
+    photos: tuple[Photo, ...]
+    rows: int | None = None
+    without_row: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    repeated: int = 0
+    ignored: tuple[str, ...] = ()
+
+
+def list_photos(folder: Path, size: Size | None = None) -> Listing:
+    """Find out which edition a folder holds, and list its photos.
+
+    Args:
+        folder: the dataset, or a folder that holds nothing else, as an archive unpacks.
+        size: which photos of Kaggle's edition; by default the compressed ones, or those that are there.
+
+    Returns:
+        The listing; its photos are sorted by path.
+
+    Raises:
+        DatasetError: the folder is missing, empty or unreadable, no edition is recognised in it, its table is
+            unusable, or it does not have the photos of that size.
+    """
+    root, found = _descend(folder)
+    if size is not None and not (TABLE in found.files and set(_SIZES.values()) & set(found.folders)):
+        raise DatasetError(f"{folder}: only Kaggle's edition has {size} photos to choose; leave the choice out")
+    if TABLE in found.files:
+        return _list_table(root, found, size)
+    tables = {_GITHUB, *_SIZES.values()} & set(found.folders)
+    if tables and tables == set(found.folders):
+        raise DatasetError(f"{root}: {TABLE} is missing beside {' and '.join(f'{name}/' for name in sorted(tables))}")
+    parts = [name for name in found.folders if name.lower() in _PARTS]
+    if len({_PARTS[name.lower()] for name in parts}) > 1 and any(_look(root / name).folders for name in parts):
+        return _list_parts(root, found, parts)
+    return _list_classes(root, found)
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+class _Content(NamedTuple):
+    folders: list[str]
+    files: list[str]
+    other: list[str]
+
+    @property
+    def photos(self) -> list[str]:
+        return [name for name in self.files if _is_photo(name)]
+
+
+def _look(folder: Path) -> _Content:
+    """Return a folder's content, each sorted by name, without what systems and archivers hide there."""
+    content = _Content([], [], [])
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
+                    continue
+                if os.path.isdir(entry.path):  # unlike entry.is_dir(), it takes a link to itself for no folder
+                    content.folders.append(entry.name)
+                elif os.path.isfile(entry.path) or entry.is_symlink():  # a link to nothing: an unreadable photo
+                    content.files.append(entry.name)
+                else:
+                    content.other.append(entry.name)
+    except OSError as error:
+        raise DatasetError(f"{folder}: the folder cannot be read ({error.strerror})") from error
+    return content
+
+
+def _is_photo(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _descend(folder: Path) -> tuple[Path, _Content]:
+    """Return the folder that holds the dataset: this one, or the only one in it, and so on."""
+    if not folder.is_dir():
+        reason = "is a file; give the dataset's folder" if folder.exists() else "there is no such folder"
+        raise DatasetError(f"{folder}: {reason}")
+    found = _look(folder)
+    if not any(found):
+        raise DatasetError(f"{folder}: the folder is empty; `clothing data fetch` downloads the dataset")
+    passed = {_identity(folder)}
+    while len(found.folders) == 1 and TABLE not in found.files and not found.photos:
+        inner = folder / found.folders[0]
+        content = _look(inner)
+        holds_a_dataset = TABLE in content.files or (content.folders and not content.photos)
+        if _identity(inner) in passed or not holds_a_dataset:
+            break
+        passed.add(_identity(inner))
+        folder, found = inner, content
+    return folder, found
+
+
+def _walk(root: Path, top: str, passed: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """Yield what lies in a folder and below, as path from the root and whether it is a photo; no circle is walked."""
+    todo = [(top, passed)]
+    while todo:
+        folder, passed = todo.pop()
+        identity = _identity(root / folder)
+        if identity in passed:
+            continue
+        found = _look(root / folder)
+        for name in found.files:
+            yield f"{folder}/{name}", _is_photo(name)
+        for name in found.other:
+            yield f"{folder}/{name}", False
+        todo += [(f"{folder}/{name}", passed | {identity}) for name in found.folders]
+
+
+def _list_classes(root: Path, found: _Content) -> Listing:
+    photos: list[Photo] = []
+    ignored = [*found.photos, *found.other]
+    passed = frozenset({_identity(root)})
+    for name in found.folders:
+        for path, is_photo in _walk(root, name, passed):
+            if is_photo:
+                photos.append(Photo(path, label=name))
+            else:
+                ignored.append(path)
+    if not photos:
+        if found.photos:
+            raise DatasetError(f"{root}: the photos lie in the folder itself; put each class into a folder of its name")
+        raise DatasetError(
+            f"{root}: no photos are recognised; the folder should hold {TABLE} beside images/ (or images_compressed/), "
+            "or train/, validation/ and test/, or a folder of photos per class"
+        )
+    return Listing(root, "a folder per class", _by_path(photos), ignored=tuple(sorted(ignored)))
+
+
+def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
+    photos: list[Photo] = []
+    ignored = [*found.photos, *found.other, *(f"{name}/" for name in found.folders if name not in parts)]
+    contents = {part: _look(root / part) for part in parts}
+    known = {name: canonical_label(name) for content in contents.values() for name in content.folders}
+    published = all(label in CLASSES for label in known.values())
+    for part, content in contents.items():
+        ignored += [f"{part}/{name}" for name in (*content.files, *content.other)]
+        passed = frozenset({_identity(root), _identity(root / part)})
+        for name in content.folders:
+            label = known[name] if published else name
+            for path, is_photo in _walk(root, f"{part}/{name}", passed):
+                if is_photo:
+                    photos.append(Photo(path, label=label, part=_PARTS[part.lower()]))
+                else:
+                    ignored.append(path)
+    if not photos:
+        raise DatasetError(f"{root}: no photos are recognised in the class folders of {', '.join(parts)}")
+    edition = "the subset's folders" if published else "a folder per class, in parts"
+    return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)))
+
+
+def _by_path(photos: Iterable[Photo]) -> tuple[Photo, ...]:
+    return tuple(sorted(photos, key=lambda photo: photo.path))
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+class _Row(NamedTuple):
+    image: str
+    label: str
+    sender: str | None
+    kids: bool | None
+
+
+def _list_table(root: Path, found: _Content, size: Size | None) -> Listing:
+    folder, edition = _choose_folder(root, found, size)
+    content = _look(root / folder)
+    if not content.photos:
+        raise DatasetError(f"{root / folder}: holds no photos")
+    rows = _read_table(root / TABLE)
+
+    by_stem: dict[str, str] = {}
+    for name in content.photos:
+        by_stem.setdefault(os.path.splitext(name)[0], name)
+    names = set(content.photos)
+    of_photo: dict[str, list[_Row]] = {name: [] for name in content.photos}
+    missing: set[str] = set()
+    for row in rows:
+        stem = os.path.splitext(row.image)[0] if _is_photo(row.image) else row.image
+        # A name that is spelled out goes first, then the published editions' suffix, then any other.
+        file = next((name for name in (row.image, f"{stem}.jpg") if name in names), by_stem.get(stem))
+        if file is None:
+            missing.add(row.image)
+        else:
+            of_photo[file].append(row)
+
+    photos, repeated = [], 0
+    for name, own in of_photo.items():
+        photo, again = _describe(f"{folder}/{name}", own)
+        photos.append(photo)
+        repeated += again
+    ignored = [f"{folder}/{name}" for name in (*content.files, *content.other) if name not in names]
+    ignored += [f"{folder}/{name}/" for name in content.folders]
+    return Listing(
+        root=root,
+        edition=edition,
+        photos=_by_path(photos),
+        rows=len(rows),
+        without_row=tuple(sorted(f"{folder}/{name}" for name, own in of_photo.items() if not own)),
+        missing=tuple(sorted(missing)),
+        repeated=repeated,
+        ignored=tuple(sorted(ignored)),
+    )
+
+
+def _choose_folder(root: Path, found: _Content, size: Size | None) -> tuple[str, str]:
+    for choice, folder in _SIZES.items():
+        if folder in found.folders and size in (None, choice):
+            return folder, f"Kaggle's, {choice} photos"
+    if size is not None:
+        raise DatasetError(f"{root}: {_SIZES[size]}/ is not there; choose the other photos, or fetch the dataset again")
+    if _GITHUB in found.folders:
+        return _GITHUB, "GitHub's"
+    raise DatasetError(f"{root}: has {TABLE} but no photos; images/, images_compressed/ or images_original/ is missing")
+
+
+def _describe(path: str, rows: Sequence[_Row]) -> tuple[Photo, int]:
+    """Return a photo as its rows tell, and how many rows repeat another."""
+    if not rows:
+        return Photo(path, label=None, dropped=f"no row in {TABLE}"), 0
+    labels = list(dict.fromkeys(canonical_label(row.label) or row.label for row in rows))
+    label: str | None = labels[0]
+    if len(labels) > 1:
+        label, dropped = None, f"contradictory rows: {', '.join(name or '(no label)' for name in labels)}"
+    elif not label:
+        label, dropped = None, f"no label in {TABLE}"
+    elif label in DROPPED_LABELS:
+        dropped = f"label {label}: {DROPPED_LABELS[label]}"
+    else:
+        dropped = "" if label in CLASSES else f"unknown label: {label}"
+    sender = next((row.sender for row in rows if row.sender is not None), None)
+    kids = next((row.kids for row in rows if row.kids is not None), None)
+    return Photo(path, label=label, sender=sender, kids=kids, dropped=dropped), len(rows) - len(labels)
+
+
+def _read_table(path: Path) -> list[_Row]:
+    rows = []
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.strip().casefold() for name in next(reader, [])]
+            for column, count in Counter(header).items():
+                if count > 1 and column in ("image", "label", "sender_id", "kids"):
+                    raise DatasetError(f"{path}: has the column {column} {count} times; keep one of them")
+            for column in ("image", "label"):
+                if column not in header:
+                    raise DatasetError(
+                        f"{path}: the column {column} is missing; the first line should be image,sender_id,label,kids"
+                    )
+            for cells in reader:
+                line = reader.line_num
+                if not any(cell.strip() for cell in cells):
+                    continue
+                values = {column: cell.strip() for column, cell in zip(header, cells, strict=False)}
+                kids = values.get("kids", "").casefold()
+                rows.append(
+                    _Row(
+                        image=values.get("image") or f"(no name, line {line})",
+                        label=values.get("label", ""),
+                        sender=values.get("sender_id") or None,
+                        kids=True if kids in _YES else False if kids in _NO else None,
+                    )
+                )
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not UTF-8 text; save it again as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise DatasetError(f"{path}: is damaged after line {line} ({error}); fetch or save it again") from error
+    if not rows:
+        raise DatasetError(f"{path}: has no rows; fetch the dataset again")
+    return rows

@@ -1,0 +1,733 @@
+"""Any file's bytes → an upright RGB picture, or an error that names the file and the reason.
+
+What a file is, is told by its content and never by its name. Each container is first read here, within limits: its
+size in pixels, its orientation and its colour profile are taken out, and Pillow is handed a file of the pixels alone.
+So no decoder meets metadata (where most hostile files hide their bombs), none starts before the size is known to be
+within the limits, and a broken profile or EXIF block never costs the picture.
+
+Pillow's classes are called directly. ``Image.open`` would import every format that Pillow knows, Ghostscript's among
+them, and its limit on pixels is a global of the whole process that warns or raises as other code has set it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache
+from io import BytesIO
+from struct import pack, unpack_from
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL.ImageCms import ImageCmsTransform
+    from PIL.ImageFile import ImageFile
+
+SUFFIXES: Final = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "mpo"),
+        *("png", "apng", "webp", "gif", "bmp", "tif", "tiff"),
+        *("avif", "heic", "heif", "hif"),
+    )
+)
+"""Suffixes, in lower case, of the files that `open_picture` reads. It does not ask for them itself."""
+
+
+class PhotoError(Exception):
+    """A file gives no picture.
+
+    Attributes:
+        name: what the file is called.
+        reason: why, and where something helps, what to do; it follows the name: "is empty".
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a photo may be. Both limits are checked before anything is decoded.
+
+    Decoding takes up to 16 bytes of memory a pixel, and up to five times the file.
+
+    Attributes:
+        max_bytes: the file's size, in bytes.
+        max_pixels: width × height.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 120_000_000
+
+    def __post_init__(self) -> None:
+        for name, limit in (("max_bytes", self.max_bytes), ("max_pixels", self.max_pixels)):
+            if limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+def open_picture(
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Image.Image:
+    """Read a photo: JPEG (MPO included), PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC.
+
+    The picture is turned as its EXIF orientation says, its colours are converted to sRGB, transparency is laid over
+    white, and deep grey is scaled by its format's full range. Of an animation or a file of several pictures, the first
+    one (HEIC: the primary one) is read. May be called from several threads at once.
+
+    Args:
+        source: a path, or the content of a file.
+        name: what errors call the file; by default the path, or ``<bytes>``.
+        limits: how large the photo may be.
+
+    Returns:
+        A picture of mode ``RGB``, 8 bits a channel, with nothing in its ``info``.
+
+    Raises:
+        PhotoError: the file cannot be read, is over a limit, is no picture, or is damaged.
+
+    >>> open_picture(b"%PDF-1.7 ...", name="order.jpg")
+    Traceback (most recent call last):
+    clothing_classifier.images.PhotoError: order.jpg: is a PDF document, not a picture
+    """
+    if name is None:
+        name = "<bytes>" if isinstance(source, bytes) else os.fsdecode(source)
+    kind = "picture"
+    try:
+        data = _read(source, limits.max_bytes)
+        kind = _identify(data)
+        return _decode(_OPENERS[kind](data, _size_check(limits.max_pixels)))
+    except _Unreadable as error:
+        raise PhotoError(name, str(error)) from error.__cause__
+    except MemoryError as error:
+        raise PhotoError(name, "needs more memory than there is; make it smaller, or lower max_pixels") from error
+    except ImportError as error:
+        raise PhotoError(name, f"is {kind}, whose decoder is not installed ({error})") from error
+    except Exception as error:  # a decoder may fail in any way on a damaged file
+        early = isinstance(error, (struct.error, IndexError, EOFError))
+        detail = "it ends too early" if early else " ".join(str(error).split()) or type(error).__name__
+        raise PhotoError(name, f"is damaged or cut short; copy or export it again ({kind}: {detail[:200]})") from error
+
+
+# --------------------------------------------------------------------------------------------------- file → bytes
+
+
+class _Unreadable(Exception):
+    """The reason of a `PhotoError`, raised where the file's name is not known."""
+
+
+def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
+    if isinstance(source, bytes):
+        size, data = len(source), source
+    else:
+        try:
+            status = os.stat(source)
+            if stat.S_ISDIR(status.st_mode):
+                raise _Unreadable("is a folder, not a picture")
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe waits for its writer, perhaps for ever
+                raise _Unreadable("is a pipe or a device, not a file")
+            size, data = status.st_size, b""
+            if size <= max_bytes:
+                with open(source, "rb") as file:
+                    data = file.read(size + 1)
+                size = len(data)
+        except FileNotFoundError as error:
+            raise _Unreadable("does not exist") from error
+        except PermissionError as error:
+            raise _Unreadable("may not be read: permission denied") from error
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character in it
+            raise _Unreadable(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if size > max_bytes:
+        raise _Unreadable(
+            f"is {size:,} bytes, over the limit of {max_bytes:,}; make it smaller, or raise max_bytes if you trust it"
+        )
+    if not data:
+        raise _Unreadable("is empty")
+    return data
+
+
+# ------------------------------------------------------------------------------------------------- bytes → format
+
+_STARTS: Final = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+)
+
+_OTHER_STARTS: Final = (  # text in lower case
+    (b"%pdf", "a PDF document"),
+    (b"%!ps", "a PostScript document"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML or SVG document"),
+    (b"{", "a JSON document"),
+    (b"version https://git-lfs", "a Git LFS pointer (git lfs pull fetches the file itself)"),
+    (b"\0\5\x16\7", "a macOS resource file that accompanies another file"),
+    (b"PK\3\4", "a ZIP archive or an office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\xff\x0a", "a JPEG XL picture, which cannot be read here"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture, which cannot be read here"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture, which cannot be read here"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\0\0\1\xba", "a video"),
+    (b"RIFF", "an audio or video file"),
+    (b"OggS", "an audio or video file"),
+    (b"ID3", "an audio file"),
+)
+
+_HEIF_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+def _identify(data: bytes) -> str:
+    for start, kind in _STARTS:
+        if data.startswith(start):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data[4:8] == b"ftyp":
+        box = data[: min(int.from_bytes(data[:4], "big"), 1024)]
+        brands = {box[place : place + 4] for place in (8, *range(16, len(box), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        if brands & _HEIF_BRANDS:
+            return "HEIC"
+        raise _Unreadable("is a video or a camera's raw file, not a picture; export it as JPEG")
+    if not data[:4096].strip(b"\0"):
+        raise _Unreadable("holds only zeros: its content was lost; copy it again")
+    text = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, what in _OTHER_STARTS:
+        if data.startswith(start) or text.startswith(start):
+            raise _Unreadable(f"is {what}" if "picture" in what else f"is {what}, not a picture")
+    raise _Unreadable("is not a picture of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC)")
+
+
+# ----------------------------------------------------------------------------- container → metadata, and its pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A picture within the limits that is ready to be decoded, and what its container says about it."""
+
+    picture: ImageFile
+    orientation: int = 1
+    profile: bytes | None = None
+    white: int | None = 65535
+    """Of a deep grey picture: the largest sample value, or ``None`` where the format states none."""
+    white_is_zero: bool = False
+    """Of a deep grey picture: whether 0 is white and the largest value black."""
+
+
+_SizeCheck: TypeAlias = Callable[[int, int], None]
+
+_MAX_PIECES: Final = 200_000
+"""Segments, chunks, blocks or strips that one file may be split into: three of each row of the tallest JPEG. A hostile
+file holds millions of empty ones, which cost a second a megabyte."""
+
+_MAX_SCANS: Final = 100
+"""Scans of a progressive JPEG. Encoders write about ten; each costs as much as a picture and needs but 200 bytes."""
+
+_MAX_PROFILE: Final = 4 * 2**20
+"""Bytes of a colour profile that is still looked at. Those of printing presses have up to three million."""
+
+
+def _size_check(max_pixels: int) -> _SizeCheck:
+    def check(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise _Unreadable(f"has no pixels ({width} × {height})")
+        if width * height > max_pixels:
+            raise _Unreadable(
+                f"is {width:,} × {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
+                "make it smaller, or raise max_pixels if you trust it"
+            )
+
+    return check
+
+
+def _too_many_pieces() -> _Unreadable:
+    return _Unreadable(f"is split into more than {_MAX_PIECES:,} pieces; export it again")
+
+
+_MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # \xff\x00 and the restart markers are part of a scan
+
+_SOI, _EOI, _SOS, _EXIF, _ICC, _COMMENT = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xFE
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_DROPPED: Final = frozenset(range(0xE1, 0xF0)) - {0xEE} | {_COMMENT}  # JFIF and Adobe say how colours are coded
+
+
+def _open_jpeg(data: bytes, check: _SizeCheck) -> _Opened:
+    """ITU-T T.81, annex B. What follows the first picture (an MPO's others, a motion photo's video) is left out."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [b"\xff\xd8"]
+    exif = b""
+    profile: dict[int, bytes] = {}
+    scans = 0
+    sequential = in_scan = False
+    end = 2
+    for _ in range(_MAX_PIECES):
+        found = _MARKER.search(data, end)
+        if found is None:
+            raise _Unreadable("is cut short: its end is missing; copy it again")
+        if in_scan:
+            kept.append(view[end : found.start()])
+        marker, place, end = data[found.start() + 1], found.start(), found.end()
+        in_scan = marker == _SOS
+        if marker == _EOI:
+            break
+        if marker in (_SOI, 0x01):
+            continue
+        end += unpack_from(">H", data, end)[0]
+        body = data[place + 4 : end]
+        if marker in _FRAMES:
+            height, width = unpack_from(">HH", body, 1)
+            check(width, height)
+            sequential = marker in (0xC0, 0xC1)
+        elif marker == _EXIF and body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        elif marker == _ICC and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
+            profile[body[12]] = body[14:]
+        scans += in_scan
+        if scans > _MAX_SCANS:
+            raise _Unreadable(f"has more than {_MAX_SCANS} scans; export it again")
+        if marker not in _DROPPED:
+            kept.append(view[place:end])
+    else:
+        raise _too_many_pieces()
+    # Of a sequential scan that ends early, libjpeg paints the rest grey and tells nobody. With zeros in the place of
+    # the end marker it asks for more data instead, and that Pillow reports.
+    kept.append(bytes(16) if sequential and scans == 1 else b"\xff\xd9")
+    return _Opened(
+        JpegImageFile(BytesIO(b"".join(kept))),
+        _orientation(exif),
+        b"".join(profile[number] for number in sorted(profile)),
+    )
+
+
+def _open_png(data: bytes, check: _SizeCheck) -> _Opened:
+    """Portable Network Graphics, third edition. Of an APNG, the picture that is not animated."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    width, height, bits, colour = unpack_from(">LLBB", data, 16)
+    if data[12:16] != b"IHDR":
+        raise _Unreadable("is damaged: its header is missing; copy it again")
+    check(width, height)
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [data[:8]]
+    exif = profile = key = b""
+    place = 8
+    for _ in range(_MAX_PIECES):
+        if place == len(data):  # a missing end does no harm where all pixels are there
+            break
+        length, name = unpack_from(">L4s", data, place)
+        body, end = view[place + 8 : place + 8 + length], place + 12 + length
+        intact = data[end - 4 : end] == pack(">L", zlib.crc32(body, zlib.crc32(name)))
+        if name in (b"IHDR", b"PLTE", b"IDAT"):
+            if end > len(data):
+                raise _Unreadable("is cut short; copy it again")
+            if not intact:
+                raise _Unreadable(f"is damaged: the checksum of a part ({name.decode()}) is wrong; copy it again")
+            if name != b"IHDR" or len(kept) == 1:
+                kept.append(view[place:end])
+        elif name == b"IEND":
+            break
+        elif name == b"tRNS" and intact:
+            key = bytes(body)
+        elif name == b"eXIf" and intact:
+            exif = bytes(body)
+        elif name == b"iCCP" and intact:
+            profile = _inflate(bytes(body).partition(b"\0")[2][1:])
+        place = end
+    else:
+        raise _too_many_pieces()
+    kept.append(b"\0\0\0\0IEND\xaeB`\x82")
+    picture = PngImageFile(BytesIO(b"".join(kept)))
+    # Pillow compares the transparent colour with the pixels as it holds them, at 8 bits unless they are deep grey.
+    full = 2**bits - 1
+    if key and colour == 3:
+        picture.info["transparency"] = key[:256]
+    elif key and colour == 0:
+        (level,) = unpack_from(">H", key)
+        picture.info["transparency"] = level if bits == 16 else (level & full) * 255 // full
+    elif key and colour == 2:
+        picture.info["transparency"] = tuple((level & full) * 255 // full for level in unpack_from(">HHH", key))
+    return _Opened(picture, _orientation(exif), profile)
+
+
+def _inflate(packed: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(packed, _MAX_PROFILE + 1)
+    except zlib.error:
+        return b""
+
+
+def _open_gif(data: bytes, check: _SizeCheck) -> _Opened:
+    """GIF89a, its first frame. Of the blocks before it, only the one that names the transparent colour is kept."""
+    from PIL.GifImagePlugin import GifImageFile
+
+    width, height, flags = unpack_from("<HHB", data, 6)
+    place = colours_end = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    transparency = b""
+    in_block = False
+    for _ in range(_MAX_PIECES):
+        if in_block:
+            in_block = data[place] > 0
+            place += data[place] + 1
+        elif data[place] == 0x21:
+            if data[place + 1] == 0xF9 and data[place + 3] & 1:
+                transparency = b"\x21\xf9\4\1\0\0%c\0" % data[place + 6]
+            place += 2
+            in_block = True
+        else:
+            break
+    else:
+        raise _too_many_pieces()
+    if data[place] != 0x2C:
+        raise _Unreadable("is damaged or holds no frame; copy it again")
+    left, top, frame_width, frame_height = unpack_from("<HHHH", data, place + 1)
+    check(frame_width, frame_height)
+    # The screen is made to hold the frame, as browsers do.
+    width, height = max(width, left + frame_width), max(height, top + frame_height)
+    check(width, height)
+    screen = data[:6] + pack("<HH", width, height) + data[10:colours_end]
+    return _Opened(GifImageFile(BytesIO(screen + transparency + data[place:])))
+
+
+def _open_webp(data: bytes, check: _SizeCheck) -> _Opened:
+    """RFC 9649."""
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    if data[12:16] == b"VP8X":
+        width, height = (int.from_bytes(data[place : place + 3], "little") + 1 for place in (24, 27))
+    elif data[12:16] == b"VP8L":
+        (sides,) = unpack_from("<L", data, 21)
+        width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in unpack_from("<HH", data, 26))
+    check(width, height)
+    picture = WebPImageFile(BytesIO(data))
+    return _Opened(picture, _orientation(picture.info.get("exif", b"")), picture.info.get("icc_profile"))
+
+
+def _open_bmp(data: bytes, check: _SizeCheck) -> _Opened:
+    """https://learn.microsoft.com/windows/win32/gdi/bitmap-storage."""
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    if unpack_from("<L", data, 14)[0] >= 40 and unpack_from("<L", data, 30)[0] in (1, 2):
+        # Pillow's decoder of these is written in Python: a few bytes keep it busy for minutes.
+        raise _Unreadable("is a run-length coded BMP, which cannot be read here; export it as PNG")
+    picture = BmpImageFile(BytesIO(data))
+    check(*picture.size)
+    return _Opened(picture)
+
+
+class _Tag(IntEnum):
+    """Fields of TIFF 6.0 that are read here."""
+
+    SUBFILE_TYPE = 254
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES = 277
+    ROWS_PER_STRIP = 278
+    PLANAR = 284
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    SAMPLE_FORMAT = 339
+    PROFILE = 34675
+
+
+# What a decoder needs: the above, FillOrder, options of fax, Predictor, InkSet, ColorMap and those of JPEG and YCbCr.
+_COUNTED: Final = frozenset(
+    (256, 257, 259, 262, 266, 273, 277, 278, 284, 292, 293, 317, 322, 323, 324, 332, 512, 513, 514, 515, 531)
+)
+_ARRAYS: Final = frozenset((258, 279, 320, 325, 336, 338, 339, 347, 517, 518, 519, 520, 521, 529, 530, 532))
+
+_FIELD_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_BYTES: Final = (1, 2, 6, 7)
+_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 16: "Q"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a TIFF directory: where its entry and its values stand, and how many there are of which type."""
+
+    entry: int
+    kind: int
+    count: int
+    place: int
+
+    @property
+    def size(self) -> int:
+        """The bytes of the values; 0 for a type that nobody knows."""
+        return self.count * _FIELD_SIZES.get(self.kind, 0)
+
+
+def _fields(tiff: bytes, order: str, start: int, big: bool = False) -> Iterator[tuple[int, _Field]]:
+    """The fields of the directory at ``start``, by their tags. ``order`` is ``<`` or ``>``, ``big`` means BigTIFF."""
+    head, word, step, inline = ("Q", "Q", 20, 8) if big else ("H", "L", 12, 4)
+    (length,) = unpack_from(order + head, tiff, start)
+    first = start + (8 if big else 2)
+    for entry in range(first, first + step * min(length, _MAX_PIECES), step):
+        tag, kind, count = unpack_from(f"{order}HH{word}{inline}x", tiff, entry)
+        field = _Field(entry, kind, count, entry + step - inline)
+        if field.size > inline:
+            (place,) = unpack_from(order + word, tiff, field.place)
+            field = replace(field, place=place)
+        yield tag, field
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation, 1 to 8, that an EXIF block names, or 1."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = unpack_from(order + "L", exif, 4)
+        for tag, field in _fields(exif, order, start):
+            if tag == _Tag.ORIENTATION and field.kind in _NUMBERS:
+                (value,) = unpack_from(order + _NUMBERS[field.kind], exif, field.place)
+                return value if value in _TURNS else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _open_tiff(data: bytes, check: _SizeCheck) -> _Opened:
+    """TIFF 6.0 and BigTIFF. The directory is rewritten with only the fields that say how the pixels are coded."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    order, big = ("<" if data[:2] == b"II" else ">"), data[2:3] == b"+"
+    (start,) = unpack_from(order + "Q", data, 8) if big else unpack_from(order + "L", data, 4)
+    fields: dict[int, _Field] = {}
+    for tag, field in _fields(data, order, start, big):
+        fields.setdefault(tag, field)
+
+    def first(tag: _Tag, default: int | None = None) -> int:
+        field = fields.get(tag)
+        if field is not None and field.kind in _NUMBERS:
+            value: int = unpack_from(order + _NUMBERS[field.kind], data, field.place)[0]
+            return value
+        if default is None:
+            raise _Unreadable(f"is damaged: its field {tag.name} is missing; copy it again")
+        return default
+
+    if first(_Tag.SUBFILE_TYPE, 0) & 1:
+        raise _Unreadable("begins with a preview only, as cameras' raw files do; export it as JPEG")
+    width, height = first(_Tag.WIDTH), first(_Tag.HEIGHT)
+    check(width, height)
+    planar, coded = first(_Tag.PLANAR, 1) == 2, first(_Tag.COMPRESSION, 1) != 1
+    bits, sample_format = first(_Tag.BITS, 1), first(_Tag.SAMPLE_FORMAT, 1)
+    if (planar and bits > 8 and not coded) or (order == ">" and sample_format != 1 and coded):
+        raise _Unreadable("is a TIFF whose samples Pillow would misread; export it as an 8-bit PNG")
+
+    # More strips than the picture has room for are decoded over and over; fewer leave a part of it black.
+    if _Tag.STRIP_OFFSETS in fields:
+        pieces = math.ceil(height / max(1, first(_Tag.ROWS_PER_STRIP, height)))
+    else:
+        across, down = width / max(1, first(_Tag.TILE_WIDTH)), height / max(1, first(_Tag.TILE_HEIGHT))
+        pieces = math.ceil(across) * math.ceil(down)
+    pieces *= first(_Tag.SAMPLES, 1) if planar else 1
+    kept = {tag: fields[tag] for tag in sorted(_COUNTED | _ARRAYS) if tag in fields}
+    for tag, field in kept.items():
+        if field.kind not in _BYTES and field.count > _MAX_PIECES:
+            raise _too_many_pieces()
+        if field.place + field.size > len(data):
+            raise _Unreadable("is cut short; copy it again")
+        expected = pieces if tag in (_Tag.STRIP_OFFSETS, _Tag.TILE_OFFSETS) else 1
+        if tag in _COUNTED and field.count != expected:
+            raise _Unreadable(f"is damaged: field {tag} has {field.count} values instead of {expected}; copy it again")
+    if sum(field.size for field in kept.values()) > len(data):
+        raise _Unreadable("is damaged: its fields overlap; copy it again")
+
+    entries = [data[field.entry : field.entry + (20 if big else 12)] for field in kept.values()]
+    directory = pack(order + ("Q" if big else "H"), len(entries)) + b"".join(entries) + bytes(8 if big else 4)
+    picture = TiffImageFile(BytesIO(data[:start] + directory + data[start + len(directory) :]))
+    # Given its memory, Pillow does not compare the size with the limit that other code may have set.
+    picture.im = Image.new(picture.mode, picture.size).im
+    profile = fields.get(_Tag.PROFILE)
+    return _Opened(
+        picture,
+        first(_Tag.ORIENTATION, 1),
+        data[profile.place : profile.place + profile.count] if profile else None,
+        2**bits - 1 if sample_format == 1 else None,
+        first(_Tag.PHOTOMETRIC, 0) == 0,
+    )
+
+
+def _rename(data: bytes, name: bytes) -> bytes:
+    """Give what has this four-letter name in the ``meta`` box of a HEIF or AVIF file a name that nobody knows."""
+    place = 0
+    while data[place + 4 : place + 8] != b"meta":
+        (size,) = unpack_from(">L", data, place)
+        place += max(8, size)
+    (size,) = unpack_from(">L", data, place)
+    return data[:place] + data[place : place + size].replace(name, b"none") + data[place + size :]
+
+
+def _open_avif(data: bytes, check: _SizeCheck) -> _Opened:
+    """AV1 Image File Format 1.1, by which EXIF does not turn a picture. What Pillow calls EXIF is the box that does."""
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    picture = AvifImageFile(BytesIO(_rename(data, b"Exif")))  # where EXIF is broken, Pillow loses the picture
+    check(*picture.size)
+    return _Opened(picture, _orientation(picture.info.get("exif", b"")), picture.info.get("icc_profile"))
+
+
+def _open_heic(data: bytes, check: _SizeCheck) -> _Opened:
+    """ISO/IEC 23008-12, by which EXIF does not turn a picture. libheif turns it as the file's boxes say."""
+    from pi_heif import HeifImageFile
+
+    picture = HeifImageFile(BytesIO(_rename(data, b"cdsc")))  # without these references, nothing is metadata:
+    check(*picture.size)  # pi-heif 1.4 crashes the process where the type of metadata is not UTF-8
+    return _Opened(picture, profile=picture.info.get("icc_profile"))
+
+
+_OPENERS: Final[dict[str, Callable[[bytes, _SizeCheck], _Opened]]] = {
+    "JPEG": _open_jpeg,
+    "PNG": _open_png,
+    "WebP": _open_webp,
+    "GIF": _open_gif,
+    "BMP": _open_bmp,
+    "TIFF": _open_tiff,
+    "AVIF": _open_avif,
+    "HEIC": _open_heic,
+}
+
+
+# ------------------------------------------------------------------------------------------- pixels → upright RGB
+
+_TURNS: Final = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation → what undoes it."""
+
+_COLOURS: Final = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
+"""Pillow's mode → the colour space that a profile for it names (ICC.1, 7.2.6)."""
+
+
+def _decode(opened: _Opened) -> Image.Image:
+    picture: Image.Image = opened.picture
+    picture.load()
+    colours, alpha = _split(picture, opened)
+    # Profiles describe colours, not transparency, and white is white in all of them: so first one, then the other.
+    # A picture in L*a*b* is converted by what its numbers mean, whatever profile is embedded.
+    transform = _transform(opened.profile, colours.mode) if opened.profile and picture.mode != "LAB" else None
+    colours = transform.apply(colours) if transform else colours.convert("RGB") if colours.mode != "RGB" else colours
+    if alpha is not None:
+        paper = Image.new("RGB", colours.size, "white")
+        paper.paste(colours, mask=alpha)
+        colours = paper
+    turn = _TURNS.get(opened.orientation)
+    if turn is not None:
+        colours = colours.transpose(turn)
+    colours.info = {}
+    return colours
+
+
+def _split(picture: Image.Image, opened: _Opened) -> tuple[Image.Image, Image.Image | None]:
+    """The picture in mode L, RGB or CMYK, and its alpha channel, if it has one."""
+    key = picture.info.get("transparency")
+    if picture.mode[0] in "IF":
+        samples = np.asarray(picture)
+        alpha = None if key is None else Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8))
+        return Image.fromarray(_to_8_bits(samples, opened.white) ^ (0xFF if opened.white_is_zero else 0)), alpha
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGB" if key is None and picture.mode == "P" else "RGBA")
+    elif picture.mode in ("La", "RGBa"):
+        picture = picture.convert(picture.mode.upper())
+    elif picture.mode in ("L", "RGB") and key is not None:
+        picture = picture.convert(picture.mode + "A")
+    if picture.mode in ("LA", "RGBA"):
+        return picture.convert(picture.mode[:-1]), picture.getchannel("A")
+    return (picture if picture.mode in _COLOURS else picture.convert("RGB")), None
+
+
+def _to_8_bits(samples: npt.NDArray[Any], white: int | None) -> npt.NDArray[np.uint8]:
+    """Scale deep grey by its format's full range.
+
+    Signed and float samples have none that is in use; of these, floats from 0 to 1 are taken as that, and others are
+    scaled by the picture's own range.
+    """
+    if white is not None and samples.dtype.itemsize == 4:  # Pillow holds 32 unsigned bits as signed ones
+        return np.asarray(samples.view(np.uint32) >> 24, np.uint8)
+    if white is not None:
+        table = (np.arange(65536) * 255 + white // 2) // white
+        return np.asarray(table.clip(max=255).astype(np.uint8)[samples], np.uint8)
+    with np.errstate(all="ignore"):  # a float may be anything
+        values = np.nan_to_num(samples.astype(np.float32))
+        low, high = float(values.min()), float(values.max())
+        if samples.dtype.kind == "f" and low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        return np.asarray(np.rint((values - low) * (255 / max(high - low, 1e-30))).clip(0, 255), np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
+    """What converts colours of a profile to sRGB; ``None`` if they are sRGB already, or the profile is of no use.
+
+    Kept for the next photo, for phones embed the same profile in each. A transform may be used by several threads.
+    """
+    from PIL import ImageCms
+
+    if len(profile) > _MAX_PROFILE:
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if source.profile.xcolor_space != _COLOURS[mode]:
+            return None
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "CMYK":
+            return transform
+        levels = np.linspace(0, 255, 9).astype(np.uint8)
+        grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+        probe = Image.fromarray(grid if mode == "RGB" else grid[..., 0])
+        change = np.asarray(transform.apply(probe), np.int16) - np.asarray(probe.convert("RGB"), np.int16)
+        return transform if np.abs(change).max() > 2 else None
+    except Exception:  # a broken profile is as good as none: the picture is still there
+        return None
