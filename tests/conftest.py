@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from clothing_classifier.card import ModelCard
+    from clothing_classifier.dataset import Findings, Manifest
 
 SHARED = Path(os.environ.get("CLOTHING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -24,6 +28,20 @@ def shared_dataset() -> Path:
     if not (folder / "images.csv").is_file():
         pytest.skip(f"needs the Clothing dataset at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_findings(shared_dataset: Path) -> Findings:
+    """What a check of `shared_dataset` finds; every photo in it is opened once."""
+    from clothing_classifier.dataset import check_dataset
+
+    return check_dataset(shared_dataset)
+
+
+@pytest.fixture(scope="session")
+def shared_manifest(shared_findings: Findings) -> Manifest:
+    """The checked manifest of `shared_dataset`."""
+    return shared_findings.manifest
 
 
 @pytest.fixture(scope="session")
@@ -132,3 +150,34 @@ def tiny_model(
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(pack_model(tiny_graph, tiny_card.to_json()))
     return path
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
+    """A function: what answers requests → the address of an HTTP server on this machine that answers so."""
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a client that goes away in the midst of an answer
+
+    def serve(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                answer(self)
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        server = stack.enter_context(Server(("127.0.0.1", 0), Handler))
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    with ExitStack() as stack:
+        yield serve

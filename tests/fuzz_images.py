@@ -18,12 +18,13 @@ import resource
 import sys
 import time
 import warnings
+import zlib
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageCms
 
 from clothing_classifier.images import Limits, PhotoError, open_picture
 
@@ -45,23 +46,24 @@ def encode_anew(photo: bytes) -> list[bytes]:
     clear = picture.copy()
     clear.putalpha(picture.getchannel("G"))
     turned = picture.rotate(90)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     ways: list[tuple[Image.Image, str, dict[str, Any]]] = [
-        (picture, "JPEG", {"exif": exif}),
+        (picture, "JPEG", {"exif": exif, "icc_profile": profile}),
         (picture, "JPEG", {"progressive": True, "subsampling": 0}),
         (picture.convert("CMYK"), "JPEG", {}),
         (picture, "MPO", {"save_all": True, "append_images": [turned]}),
-        (picture, "PNG", {"exif": exif}),
+        (picture, "PNG", {"exif": exif, "icc_profile": profile}),
         (clear, "PNG", {}),
         (picture.quantize(64), "PNG", {"bits": 8, "transparency": 3}),
         (picture.convert("I;16"), "PNG", {}),
         (picture, "PNG", {"save_all": True, "append_images": [turned]}),
-        (picture, "WEBP", {"exif": exif}),
+        (picture, "WEBP", {"exif": exif, "icc_profile": profile}),
         (clear, "WEBP", {"lossless": True}),
         (picture, "WEBP", {"save_all": True, "append_images": [turned]}),
         (picture.quantize(64), "GIF", {"save_all": True, "append_images": [turned.quantize(64)], "comment": b"words"}),
         (picture, "BMP", {}),
         (picture.quantize(16), "BMP", {}),
-        (picture, "TIFF", {"exif": exif}),
+        (picture, "TIFF", {"exif": exif, "icc_profile": profile}),
         (picture, "TIFF", {"compression": "jpeg"}),
         (clear, "TIFF", {"compression": "tiff_lzw"}),
         (picture.quantize(64), "TIFF", {"compression": "packbits"}),
@@ -79,9 +81,9 @@ def encode_anew(photo: bytes) -> list[bytes]:
 
 
 def mutate(data: bytes, files: list[bytes], rng: random.Random) -> bytes:
-    """Return the file with 1 to 8 faults in it, half of them near its start, where headers are."""
+    """Return the file with 1 to 8 faults in it, most of them near its start, where headers are."""
     new = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 4, 8))):
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
         place = rng.randrange(min(len(new), rng.choice((64, 1024, len(new)))) or 1)
         size = rng.choice((1, 2, 4, 8, 64, 4096))
         match rng.randrange(8):
@@ -105,6 +107,19 @@ def mutate(data: bytes, files: list[bytes], rng: random.Random) -> bytes:
                     del new[rng.randrange(len(new) + 1) :]
                 else:
                     new[place : place + size] = rng.randbytes(size)
+    return mend_checksums(bytes(new)) if rng.random() < 0.8 else bytes(new)
+
+
+def mend_checksums(data: bytes) -> bytes:
+    """Return a PNG with true checksums, so that it is read beyond its first fault; another file as it is."""
+    if not data.startswith(b"\x89PNG"):
+        return data
+    new, place = bytearray(data), 8
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if end + 4 <= len(data):
+            new[end : end + 4] = zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
     return bytes(new)
 
 
@@ -130,27 +145,26 @@ def main() -> None:
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     end = time.monotonic() + arguments.seconds
-    kept = (arguments.keep / "fuzzed.bin").open("wb")
-    while outcomes.total() < arguments.files and time.monotonic() < end:
-        data = mutate(rng.choice(files), files, rng)
-        kept.seek(0)
-        kept.write(data)
-        kept.truncate()
-        kept.flush()
-        faulthandler.dump_traceback_later(SECONDS_A_FILE, exit=True)
-        started = time.monotonic()
-        try:
-            picture = open_picture(data, name="fuzzed", limits=LIMITS)
-        except PhotoError as error:
-            if isinstance(error.__cause__, (MemoryError, Warning)):
-                raise
-            outcomes["errors"] += 1
-        else:
-            assert picture.mode == "RGB", picture.mode
-            assert 0 < picture.width * picture.height <= LIMITS.max_pixels, picture.size
-            assert len(picture.tobytes()) == picture.width * picture.height * 3
-            outcomes["pictures"] += 1
-        slowest = max(slowest, time.monotonic() - started)
+    with (arguments.keep / "fuzzed.bin").open("wb", buffering=0) as kept:
+        while outcomes.total() < arguments.files and time.monotonic() < end:
+            data = mutate(rng.choice(files), files, rng)
+            kept.seek(0)
+            kept.write(data)
+            kept.truncate()
+            faulthandler.dump_traceback_later(SECONDS_A_FILE, exit=True)
+            started = time.monotonic()
+            try:
+                picture = open_picture(data, name="fuzzed", limits=LIMITS)
+            except PhotoError as error:
+                if isinstance(error.__cause__, (MemoryError, Warning)):
+                    raise
+                outcomes["errors"] += 1
+            else:
+                assert picture.mode == "RGB", picture.mode
+                assert 0 < picture.width * picture.height <= LIMITS.max_pixels, picture.size
+                assert len(picture.tobytes()) == picture.width * picture.height * 3
+                outcomes["pictures"] += 1
+            slowest = max(slowest, time.monotonic() - started)
     faulthandler.cancel_dump_traceback_later()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(json.dumps({**outcomes, "slowest_seconds": round(slowest, 3), "grown_kib": grown}))

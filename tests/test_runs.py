@@ -16,11 +16,11 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from clothing_classifier import Classifier  # noqa: E402
-from clothing_classifier.dataset import read_manifest  # noqa: E402
-from clothing_classifier.runs import RunError, Settings, train  # noqa: E402
-from clothing_classifier.training.approaches import APPROACHES  # noqa: E402
-from clothing_classifier.training.splits import SplitError  # noqa: E402
+from clothing_classifier import Classifier
+from clothing_classifier.dataset import read_manifest
+from clothing_classifier.runs import RunError, Settings, train
+from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.splits import SplitError
 
 CLASSES = ("kilt", "poncho", "sari")
 EPOCHS = 3

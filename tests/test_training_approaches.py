@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs the extra train")
 
-from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD, Approach, build  # noqa: E402
-from clothing_classifier.training.export import Deployed, ExportError, check, export  # noqa: E402
-from clothing_classifier.training.fit import Step, compute_logits, fit  # noqa: E402
-from clothing_classifier.training.networks import Classifying, Statistics  # noqa: E402
-from clothing_classifier.training.recipe import Augmentation  # noqa: E402
+import torch
+
+from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD, Approach, build
+from clothing_classifier.training.export import Deployed, ExportError, check, export
+from clothing_classifier.training.fit import Step, compute_logits, fit
+from clothing_classifier.training.networks import Classifying, Statistics
+from clothing_classifier.training.recipe import Augmentation
 
 STATISTICS = Statistics(IMAGENET_MEAN, IMAGENET_STD)
 CPU = torch.device("cpu")

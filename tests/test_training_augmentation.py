@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs the extra train")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clothing_classifier.training.augmentation import augment, mix  # noqa: E402
-from clothing_classifier.training.recipe import Augmentation  # noqa: E402
+from clothing_classifier.training.augmentation import augment, mix
+from clothing_classifier.training.recipe import Augmentation
 
 NOTHING = Augmentation(flip=0, rotation=0)
 FILL = torch.tensor([10.0, 20.0, 30.0])
@@ -104,7 +105,7 @@ def test_cutmix_shares_the_target_by_the_area_that_was_exchanged() -> None:
         mixed, targets = mix(pixels, torch.eye(2), always, seeded(seed))
         white = mixed[0].mean() / 255
         assert targets[0, 1] == pytest.approx(float(white), abs=1e-5)
-        exchanged += 0 < white < 1
+        exchanged += int(0 < white < 1)
     assert exchanged > 5
 
 

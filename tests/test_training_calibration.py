@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy", reason="needs the extra train")
 
-from clothing_classifier.evaluation.metrics import expected_calibration_error  # noqa: E402
-from clothing_classifier.training.calibration import choose_threshold, fit_temperature  # noqa: E402
+from clothing_classifier.evaluation.metrics import expected_calibration_error
+from clothing_classifier.training.calibration import choose_threshold, fit_temperature
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

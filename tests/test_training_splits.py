@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="needs the extra train")
 
-from clothing_classifier.training.splits import PARTS, PROTOCOLS, Protocol, SplitError, assign_folds, split  # noqa: E402
+from clothing_classifier.training.splits import PARTS, PROTOCOLS, Protocol, SplitError, assign_folds, split
 
 
 def make_data(seed: int, photos: int = 700) -> tuple[list[str], list[str | None]]:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs the extra train")
 
-from safetensors.torch import save_file  # noqa: E402
+import torch
+from safetensors.torch import save_file
 
-from clothing_classifier.training.weights import NO_WEIGHTS, WeightsError, load_weights  # noqa: E402
+from clothing_classifier.training.weights import NO_WEIGHTS, WeightsError, load_weights
 
 
 def build() -> torch.nn.Module:

@@ -23,7 +23,7 @@ from enum import IntEnum
 from functools import lru_cache
 from io import BytesIO
 from struct import pack, unpack_from
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,7 @@ class PhotoError(Exception):
 class Limits:
     """How large a photo may be. Both limits are checked before anything is decoded.
 
-    Decoding takes up to 16 bytes of memory a pixel, and up to five times the file.
+    Reading a photo takes up to 20 bytes of memory a pixel, and up to five times the file.
 
     Attributes:
         max_bytes: the file's size, in bytes.
@@ -117,7 +117,9 @@ def open_picture(
     try:
         data = _read(source, limits.max_bytes)
         kind = _identify(data)
-        return _decode(_OPENERS[kind](data, _size_check(limits.max_pixels)))
+        opened = _OPENERS[kind](data, limits.max_pixels)
+        _check_size(*opened.picture.size, limits.max_pixels)
+        return _decode(opened)
     except _Unreadable as error:
         raise PhotoError(name, str(error)) from error.__cause__
     except MemoryError as error:
@@ -247,11 +249,9 @@ class _Opened:
     """Of a deep grey picture: whether 0 is white and the largest value black."""
 
 
-_SizeCheck: TypeAlias = Callable[[int, int], None]
-
-_MAX_PIECES: Final = 200_000
-"""Segments, chunks, blocks or strips that one file may be split into: three of each row of the tallest JPEG. A hostile
-file holds millions of empty ones, which cost a second a megabyte."""
+_MAX_PIECES: Final = 100_000
+"""Segments, chunks, blocks, boxes or strips that one file may be split into. Honest files have up to a strip for each
+row; hostile ones hold millions of empty pieces, each of which costs time and memory."""
 
 _MAX_SCANS: Final = 100
 """Scans of a progressive JPEG. Encoders write about ten; each costs as much as a picture and needs but 200 bytes."""
@@ -260,17 +260,14 @@ _MAX_PROFILE: Final = 4 * 2**20
 """Bytes of a colour profile that is still looked at. Those of printing presses have up to three million."""
 
 
-def _size_check(max_pixels: int) -> _SizeCheck:
-    def check(width: int, height: int) -> None:
-        if width < 1 or height < 1:
-            raise _Unreadable(f"has no pixels ({width} × {height})")
-        if width * height > max_pixels:
-            raise _Unreadable(
-                f"is {width:,} × {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
-                "make it smaller, or raise max_pixels if you trust it"
-            )
-
-    return check
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise _Unreadable(f"has no pixels ({width} × {height})")
+    if width * height > max_pixels:
+        raise _Unreadable(
+            f"is {width:,} × {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
+            "make it smaller, or raise max_pixels if you trust it"
+        )
 
 
 def _too_many_pieces() -> _Unreadable:
@@ -284,7 +281,7 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DROPPED: Final = frozenset(range(0xE1, 0xF0)) - {0xEE} | {_COMMENT}  # JFIF and Adobe say how colours are coded
 
 
-def _open_jpeg(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
     """ITU-T T.81, annex B. What follows the first picture (an MPO's others, a motion photo's video) is left out."""
     from PIL.JpegImagePlugin import JpegImageFile
 
@@ -311,7 +308,7 @@ def _open_jpeg(data: bytes, check: _SizeCheck) -> _Opened:
         body = data[place + 4 : end]
         if marker in _FRAMES:
             height, width = unpack_from(">HH", body, 1)
-            check(width, height)
+            _check_size(width, height, max_pixels)
             sequential = marker in (0xC0, 0xC1)
         elif marker == _EXIF and body.startswith(b"Exif\0\0"):
             exif = exif or body
@@ -334,64 +331,62 @@ def _open_jpeg(data: bytes, check: _SizeCheck) -> _Opened:
     )
 
 
-def _open_png(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_png(data: bytes, max_pixels: int) -> _Opened:
     """Portable Network Graphics, third edition. Of an APNG, the picture that is not animated."""
     from PIL.PngImagePlugin import PngImageFile
 
     width, height, bits, colour = unpack_from(">LLBB", data, 16)
     if data[12:16] != b"IHDR":
         raise _Unreadable("is damaged: its header is missing; copy it again")
-    check(width, height)
+    _check_size(width, height, max_pixels)
     view = memoryview(data)
     kept: list[bytes | memoryview] = [data[:8]]
-    exif = profile = key = b""
+    extras = {b"tRNS": b"", b"eXIf": b"", b"iCCP": b""}  # what may be missing, or damaged without harm
     place = 8
     for _ in range(_MAX_PIECES):
         if place == len(data):  # a missing end does no harm where all pixels are there
             break
         length, name = unpack_from(">L4s", data, place)
-        body, end = view[place + 8 : place + 8 + length], place + 12 + length
-        intact = data[end - 4 : end] == pack(">L", zlib.crc32(body, zlib.crc32(name)))
-        if name in (b"IHDR", b"PLTE", b"IDAT"):
-            if end > len(data):
-                raise _Unreadable("is cut short; copy it again")
-            if not intact:
-                raise _Unreadable(f"is damaged: the checksum of a part ({name.decode()}) is wrong; copy it again")
-            if name != b"IHDR" or len(kept) == 1:
-                kept.append(view[place:end])
-        elif name == b"IEND":
+        if name == b"IEND":
             break
-        elif name == b"tRNS" and intact:
-            key = bytes(body)
-        elif name == b"eXIf" and intact:
-            exif = bytes(body)
-        elif name == b"iCCP" and intact:
-            profile = _inflate(bytes(body).partition(b"\0")[2][1:])
-        place = end
+        start, place = place, place + 12 + length
+        if name in (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"iCCP"):
+            body = view[start + 8 : place - 4]
+            if place > len(data):
+                raise _Unreadable("is cut short; copy it again")
+            intact = data[place - 4 : place] == pack(">L", zlib.crc32(body, zlib.crc32(name)))
+            if name[0] & 0x20:
+                extras[name] = bytes(body) if intact else b""
+            elif not intact:
+                raise _Unreadable(f"is damaged: the checksum of its {name.decode()} is wrong; copy it again")
+            elif name != b"IHDR" or start == 8:
+                kept.append(view[start:place])
     else:
         raise _too_many_pieces()
     kept.append(b"\0\0\0\0IEND\xaeB`\x82")
     picture = PngImageFile(BytesIO(b"".join(kept)))
     # Pillow compares the transparent colour with the pixels as it holds them, at 8 bits unless they are deep grey.
-    full = 2**bits - 1
-    if key and colour == 3:
+    key, full = extras[b"tRNS"], 2**bits - 1
+    if colour == 3 and key:
         picture.info["transparency"] = key[:256]
-    elif key and colour == 0:
+    elif colour == 0 and len(key) >= 2:
         (level,) = unpack_from(">H", key)
         picture.info["transparency"] = level if bits == 16 else (level & full) * 255 // full
-    elif key and colour == 2:
-        picture.info["transparency"] = tuple((level & full) * 255 // full for level in unpack_from(">HHH", key))
-    return _Opened(picture, _orientation(exif), profile)
+    elif colour == 2 and len(key) >= 6:
+        picture.info["transparency"] = tuple((level & full) >> (bits - 8) for level in unpack_from(">HHH", key))
+    return _Opened(picture, _orientation(extras[b"eXIf"]), _inflate(extras[b"iCCP"]))
 
 
-def _inflate(packed: bytes) -> bytes:
+def _inflate(profile: bytes) -> bytes:
+    """The profile of an ``iCCP`` chunk, which is a name, 0, the method 0, and the packed profile."""
+    packed = profile.partition(b"\0")[2][1:]
     try:
         return zlib.decompressobj().decompress(packed, _MAX_PROFILE + 1)
     except zlib.error:
         return b""
 
 
-def _open_gif(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_gif(data: bytes, max_pixels: int) -> _Opened:
     """GIF89a, its first frame. Of the blocks before it, only the one that names the transparent colour is kept."""
     from PIL.GifImagePlugin import GifImageFile
 
@@ -415,15 +410,17 @@ def _open_gif(data: bytes, check: _SizeCheck) -> _Opened:
     if data[place] != 0x2C:
         raise _Unreadable("is damaged or holds no frame; copy it again")
     left, top, frame_width, frame_height = unpack_from("<HHHH", data, place + 1)
-    check(frame_width, frame_height)
+    _check_size(frame_width, frame_height, max_pixels)
     # The screen is made to hold the frame, as browsers do.
     width, height = max(width, left + frame_width), max(height, top + frame_height)
-    check(width, height)
+    _check_size(width, height, max_pixels)
+    if max(width, height) > 0xFFFF:
+        raise _Unreadable("is damaged: its frame lies outside of its screen; copy it again")
     screen = data[:6] + pack("<HH", width, height) + data[10:colours_end]
     return _Opened(GifImageFile(BytesIO(screen + transparency + data[place:])))
 
 
-def _open_webp(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_webp(data: bytes, max_pixels: int) -> _Opened:
     """RFC 9649."""
     from PIL.WebPImagePlugin import WebPImageFile
 
@@ -434,12 +431,12 @@ def _open_webp(data: bytes, check: _SizeCheck) -> _Opened:
         width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
     else:
         width, height = (side & 0x3FFF for side in unpack_from("<HH", data, 26))
-    check(width, height)
+    _check_size(width, height, max_pixels)
     picture = WebPImageFile(BytesIO(data))
     return _Opened(picture, _orientation(picture.info.get("exif", b"")), picture.info.get("icc_profile"))
 
 
-def _open_bmp(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_bmp(data: bytes, max_pixels: int) -> _Opened:
     """https://learn.microsoft.com/windows/win32/gdi/bitmap-storage."""
     from PIL.BmpImagePlugin import BmpImageFile
 
@@ -447,7 +444,6 @@ def _open_bmp(data: bytes, check: _SizeCheck) -> _Opened:
         # Pillow's decoder of these is written in Python: a few bytes keep it busy for minutes.
         raise _Unreadable("is a run-length coded BMP, which cannot be read here; export it as PNG")
     picture = BmpImageFile(BytesIO(data))
-    check(*picture.size)
     return _Opened(picture)
 
 
@@ -529,7 +525,7 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _open_tiff(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_tiff(data: bytes, max_pixels: int) -> _Opened:
     """TIFF 6.0 and BigTIFF. The directory is rewritten with only the fields that say how the pixels are coded."""
     from PIL.TiffImagePlugin import TiffImageFile
 
@@ -551,7 +547,7 @@ def _open_tiff(data: bytes, check: _SizeCheck) -> _Opened:
     if first(_Tag.SUBFILE_TYPE, 0) & 1:
         raise _Unreadable("begins with a preview only, as cameras' raw files do; export it as JPEG")
     width, height = first(_Tag.WIDTH), first(_Tag.HEIGHT)
-    check(width, height)
+    _check_size(width, height, max_pixels)
     planar, coded = first(_Tag.PLANAR, 1) == 2, first(_Tag.COMPRESSION, 1) != 1
     bits, sample_format = first(_Tag.BITS, 1), first(_Tag.SAMPLE_FORMAT, 1)
     if (planar and bits > 8 and not coded) or (order == ">" and sample_format != 1 and coded):
@@ -592,34 +588,40 @@ def _open_tiff(data: bytes, check: _SizeCheck) -> _Opened:
 
 
 def _rename(data: bytes, name: bytes) -> bytes:
-    """Give what has this four-letter name in the ``meta`` box of a HEIF or AVIF file a name that nobody knows."""
+    """Give what has this four-letter name in a ``meta`` box of a HEIF or AVIF file a name that nobody knows."""
+    boxes: list[bytes] = []
     place = 0
-    while data[place + 4 : place + 8] != b"meta":
-        (size,) = unpack_from(">L", data, place)
-        place += max(8, size)
-    (size,) = unpack_from(">L", data, place)
-    return data[:place] + data[place : place + size].replace(name, b"none") + data[place + size :]
+    for _ in range(_MAX_PIECES):
+        if place == len(data):
+            return b"".join(boxes)
+        size, kind = unpack_from(">L4s", data, place)
+        if size == 1:
+            (size,) = unpack_from(">Q", data, place + 8)
+        end = place + max(8, size) if size else len(data)
+        box = data[place:end]
+        boxes.append(box.replace(name, b"none") if kind == b"meta" else box)
+        place = min(end, len(data))
+    raise _too_many_pieces()
 
 
-def _open_avif(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_avif(data: bytes, max_pixels: int) -> _Opened:
     """AV1 Image File Format 1.1, by which EXIF does not turn a picture. What Pillow calls EXIF is the box that does."""
     from PIL.AvifImagePlugin import AvifImageFile
 
     picture = AvifImageFile(BytesIO(_rename(data, b"Exif")))  # where EXIF is broken, Pillow loses the picture
-    check(*picture.size)
     return _Opened(picture, _orientation(picture.info.get("exif", b"")), picture.info.get("icc_profile"))
 
 
-def _open_heic(data: bytes, check: _SizeCheck) -> _Opened:
+def _open_heic(data: bytes, max_pixels: int) -> _Opened:
     """ISO/IEC 23008-12, by which EXIF does not turn a picture. libheif turns it as the file's boxes say."""
     from pi_heif import HeifImageFile
 
-    picture = HeifImageFile(BytesIO(_rename(data, b"cdsc")))  # without these references, nothing is metadata:
-    check(*picture.size)  # pi-heif 1.4 crashes the process where the type of metadata is not UTF-8
+    # Without these references nothing counts as metadata: where their type is not UTF-8, pi-heif 1.4 crashes.
+    picture = HeifImageFile(BytesIO(_rename(data, b"cdsc")))
     return _Opened(picture, profile=picture.info.get("icc_profile"))
 
 
-_OPENERS: Final[dict[str, Callable[[bytes, _SizeCheck], _Opened]]] = {
+_OPENERS: Final[dict[str, Callable[[bytes, int], _Opened]]] = {
     "JPEG": _open_jpeg,
     "PNG": _open_png,
     "WebP": _open_webp,
@@ -656,7 +658,7 @@ def _decode(opened: _Opened) -> Image.Image:
     # Profiles describe colours, not transparency, and white is white in all of them: so first one, then the other.
     # A picture in L*a*b* is converted by what its numbers mean, whatever profile is embedded.
     transform = _transform(opened.profile, colours.mode) if opened.profile and picture.mode != "LAB" else None
-    colours = transform.apply(colours) if transform else colours.convert("RGB") if colours.mode != "RGB" else colours
+    colours = transform.apply(colours) if transform else colours.convert("RGB")  # a copy, free of its file
     if alpha is not None:
         paper = Image.new("RGB", colours.size, "white")
         paper.paste(colours, mask=alpha)
@@ -700,11 +702,13 @@ def _to_8_bits(samples: npt.NDArray[Any], white: int | None) -> npt.NDArray[np.u
         table = (np.arange(65536) * 255 + white // 2) // white
         return np.asarray(table.clip(max=255).astype(np.uint8)[samples], np.uint8)
     with np.errstate(all="ignore"):  # a float may be anything
-        values = np.nan_to_num(samples.astype(np.float32))
+        values = np.nan_to_num(samples.astype(np.float32), copy=False)
         low, high = float(values.min()), float(values.max())
         if samples.dtype.kind == "f" and low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-        return np.asarray(np.rint((values - low) * (255 / max(high - low, 1e-30))).clip(0, 255), np.uint8)
+        values -= low
+        values *= 255 / max(high - low, 1e-30)
+        return np.asarray(values.round(out=values).clip(0, 255, out=values), np.uint8)
 
 
 @lru_cache(maxsize=8)

@@ -136,7 +136,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     torch.manual_seed(settings.seed)
     network = build(approach, len(prepared.labels), prepared.statistics)
     origin = load_weights(network.features, approach.backbone, settings.weights, settings.weights_licence)
-    config = {
+    config: dict[str, Any] = {
         "approach": approach.name,
         "backbone": approach.backbone,
         "recipe": approach.recipe.to_dict(),
@@ -320,6 +320,7 @@ def _claim(out: Path, config: dict[str, Any]) -> None:
     if not file.exists():
         if (out / "checkpoint.pt").exists():
             raise RunError(f"{out}: holds a checkpoint but no config.json; choose another folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
         _write_bytes(file, _json(config))
         return
     try:

@@ -35,7 +35,13 @@ TABLE: Final = "images.csv"
 
 _SIZES: Final[dict[Size, str]] = {"compressed": "images_compressed", "original": "images_original"}
 _GITHUB: Final = "images"
-_PARTS: Final = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+_PARTS: Final = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 _SYSTEM_FILES: Final = {"__macosx", "thumbs.db", "desktop.ini"}
 _YES: Final = {"true", "1", "yes"}
 _NO: Final = {"false", "0", "no"}
@@ -188,7 +194,7 @@ def _list_classes(root: Path, found: _Content) -> Listing:
             f"{root}: no photos are recognised; the folder should hold {TABLE} beside images/ (or images_compressed/), "
             "or train/, validation/ and test/, or a folder of photos per class"
         )
-    return Listing(root, "a folder per class", _by_path(photos), ignored=tuple(sorted(ignored)))
+    return Listing(root, "folder per class", _by_path(photos), ignored=tuple(sorted(ignored)))
 
 
 def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
@@ -209,7 +215,7 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
                     ignored.append(path)
     if not photos:
         raise DatasetError(f"{root}: no photos are recognised in the class folders of {', '.join(parts)}")
-    edition = "the subset's folders" if published else "a folder per class, in parts"
+    edition = "ten-class subset" if published else "folder per class, in parts"
     return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)))
 
 
@@ -271,11 +277,11 @@ def _list_table(root: Path, found: _Content, size: Size | None) -> Listing:
 def _choose_folder(root: Path, found: _Content, size: Size | None) -> tuple[str, str]:
     for choice, folder in _SIZES.items():
         if folder in found.folders and size in (None, choice):
-            return folder, f"Kaggle's, {choice} photos"
+            return folder, f"Kaggle ({choice} photos)"
     if size is not None:
         raise DatasetError(f"{root}: {_SIZES[size]}/ is not there; choose the other photos, or fetch the dataset again")
     if _GITHUB in found.folders:
-        return _GITHUB, "GitHub's"
+        return _GITHUB, "GitHub"
     raise DatasetError(f"{root}: has {TABLE} but no photos; images/, images_compressed/ or images_original/ is missing")
 
 

@@ -105,17 +105,20 @@ class Manifest:
         if not self.photos and not self.missing:
             raise ValueError("a manifest without photos cannot be written")
         partial = path.with_name(path.name + ".partial")
-        # RFC 4180's line end makes the writer quote both of its characters in a file's name.
-        with partial.open("w", encoding="utf-8", errors=_ERRORS, newline="") as file:
-            writer = csv.writer(file, lineterminator="\r\n")
-            writer.writerow(COLUMNS)
-            for p in self.photos:
-                kids = "" if p.kids is None else str(p.kids)
-                row = (p.path, p.label, p.sender, kids, p.part, p.sha256, p.width, p.height, p.dropped, self.edition)
-                writer.writerow(row)
-            for name in self.missing:
-                writer.writerow((name, "", "", "", "", "", "", "", _NO_PHOTO, self.edition))
-        partial.replace(path)
+        try:
+            # RFC 4180's line end makes the writer quote both of its characters in a file's name.
+            with partial.open("w", encoding="utf-8", errors=_ERRORS, newline="") as file:
+                writer = csv.writer(file, lineterminator="\r\n")
+                writer.writerow(COLUMNS)
+                for p in self.photos:
+                    kids = "" if p.kids is None else str(p.kids)
+                    known = (p.path, p.label, p.sender, kids, p.part, p.sha256, p.width, p.height, p.dropped)
+                    writer.writerow((*known, self.edition))
+                for name in self.missing:
+                    writer.writerow((name, "", "", "", "", "", "", "", _NO_PHOTO, self.edition))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path, root: Path | None = None) -> Manifest:

@@ -118,8 +118,6 @@ def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
 
 
 def _trace(deployed: Deployed, example: Tensor) -> onnx.ModelProto:
-    import onnx
-
     # The exporter reports its progress as warnings and log lines that say nothing to the user.
     logger = logging.getLogger("torch.onnx")
     level = logger.level

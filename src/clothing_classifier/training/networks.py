@@ -34,6 +34,7 @@ class Normalisation(nn.Module):
         self.register_buffer("std", torch.tensor(statistics.std).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Map ``float [N, 3, H, W]`` in 0…255 to normalised values of the same shape."""
         return (pixels - self.mean) / self.std
 
 
@@ -97,6 +98,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(pool, *_convolution(inputs, outputs, 1)[:2])
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Map ``float [N, inputs, h, w]`` to ``float [N, outputs, h/stride, w/stride]``."""
         change = self.second(self.first(maps))
         return torch.relu(change * self.attention(change) + self.shortcut(maps))
 
