@@ -226,7 +226,6 @@ LOSSY = {
     ),
     "TIFF, two pages": encoded(quadrants(), "TIFF", save_all=True, append_images=[noise()]),
     "TIFF, JPEG": encoded(quadrants(), "TIFF", compression="jpeg"),
-    "TIFF, YCbCr": encoded(quadrants().convert("YCbCr"), "TIFF"),
     "AVIF": encoded(quadrants(), "AVIF"),
     "AVIF, moving": encoded(quadrants(), "AVIF", save_all=True, append_images=[quadrants().rotate(180)]),
     "HEIC": heic("quadrants"),
