@@ -15,18 +15,21 @@ if TYPE_CHECKING:
     from clothing_classifier.runs import SplitChoice
     from clothing_classifier.training.fit import Step
 
-_APPROACHES = "\b\n" + "\n".join(f"{name:<18}{approach.summary}" for name, approach in APPROACHES.items())
+_HELP = """Train a classifier with APPROACH, and measure it on photos that it has not seen.
+
+\b
+{approaches}
+
+A run that was stopped, however hard, goes on when its command is repeated, and ends with the same model. Its folder
+holds all that made it: config.json, manifest.csv, split.csv, checkpoint.pt, curves.csv, metrics.json, predictions.csv
+and model.onnx, which `clothing predict --model RUN/model.onnx` uses.
+
+Exit codes: 0, the model is made and measured; 2, it cannot be, and the message says why; 130, stopped.
+"""
 
 
 @click.command(
-    help=f"""Train a classifier with APPROACH, and measure it on photos that it has not seen.
-
-    {_APPROACHES}
-
-    A run that was stopped, however hard, goes on when its command is repeated, and ends with the same model. Its
-    folder holds all that made it: config.json, manifest.csv, split.csv, checkpoint.pt, curves.csv, metrics.json,
-    predictions.csv and model.onnx, which `clothing predict --model RUN/model.onnx` uses.
-    """
+    help=_HELP.format(approaches="\n".join(f"{name:<18}{entry.summary}" for name, entry in APPROACHES.items()))
 )
 @click.argument("approach", type=click.Choice(list(APPROACHES)))
 @click.option(
