@@ -16,7 +16,7 @@ from clothing_classifier import __version__
 _COMMANDS = {
     "predict": "Classify photos.",
     "info": "Show what a model is and how far to trust it.",
-    "data": "Check a dataset's photos and labels.",
+    "data": "Fetch a dataset, and check what is in it.",
     "train": "Train a classifier and measure it.",
 }
 
