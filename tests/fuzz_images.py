@@ -4,7 +4,7 @@
 
 Each photo given is also encoded anew in every format. The files then made have bits flipped, parts cut out, doubled,
 overwritten with awkward numbers, or replaced by parts of other files, and each must give an RGB picture within the
-limits or a `PhotoError`, within 10 seconds and 1 GiB, and with no warning. The last file tried is kept as `fuzzed.bin`
+limits or a `PhotoError`, within 30 seconds and 1 GiB, and with no warning. The last file tried is kept as `fuzzed.bin`
 in the folder `--keep`, so that it is there even after a crash. Linux and macOS only, for the sake of the memory limit.
 """
 
@@ -29,7 +29,7 @@ from PIL import Image, ImageCms
 from clothing_classifier.images import Limits, PhotoError, open_picture
 
 LIMITS = Limits(max_bytes=4 * 2**20, max_pixels=2_000_000)
-SECONDS_A_FILE = 10
+SECONDS_A_FILE = 30
 MEMORY = 2**30
 HEIC = Path(__file__).parent / "data" / "images"
 
@@ -152,7 +152,7 @@ def main() -> None:
             kept.write(data)
             kept.truncate()
             faulthandler.dump_traceback_later(SECONDS_A_FILE, exit=True)
-            started = time.monotonic()
+            started = time.process_time()
             try:
                 picture = open_picture(data, name="fuzzed", limits=LIMITS)
             except PhotoError as error:
@@ -164,10 +164,10 @@ def main() -> None:
                 assert 0 < picture.width * picture.height <= LIMITS.max_pixels, picture.size
                 assert len(picture.tobytes()) == picture.width * picture.height * 3
                 outcomes["pictures"] += 1
-            slowest = max(slowest, time.monotonic() - started)
+            slowest = max(slowest, time.process_time() - started)
     faulthandler.cancel_dump_traceback_later()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({**outcomes, "slowest_seconds": round(slowest, 3), "grown_kib": grown}))
+    print(json.dumps({**outcomes, "slowest_cpu_seconds": round(slowest, 3), "grown_kib": grown}))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from clothing_classifier.images import DEFAULT_LIMITS, SUFFIXES, Limits, PhotoEr
 
 HERE = Path(__file__).parent
 HEIC = HERE / "data" / "images"
+"""What `quadrants` draws, encoded once with pillow-heif, which is no dependency: its encoder is under the GPL."""
 
 RED, GREEN, BLUE, CREAM = (200, 30, 40), (30, 160, 60), (40, 60, 200), (240, 240, 230)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -651,11 +652,13 @@ def test_what_is_no_photo_is_told_as_what_it_is(data: bytes, reason: str, tmp_pa
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    started = time.monotonic()
+    """Fail if more time of the processor is taken, however busy the machine is."""
+    started = time.process_time()
     yield
-    assert time.monotonic() - started < seconds
+    assert time.process_time() - started < seconds
 
 
+@pytest.mark.timeout(60)  # reading a pipe would wait for ever
 def test_folders_pipes_devices_and_missing_files(tmp_path: Path) -> None:
     pipe, loop = tmp_path / "pipe.jpg", tmp_path / "loop.jpg"
     os.mkfifo(pipe)
@@ -671,7 +674,7 @@ def test_folders_pipes_devices_and_missing_files(tmp_path: Path) -> None:
         (tmp_path / "none.jpg" / "photo.jpg", "does not exist"),
     ]
     for path, reason in cases:
-        with within(5), pytest.raises(PhotoError, match=reason) as caught:
+        with pytest.raises(PhotoError, match=reason) as caught:
             open_picture(path)
         assert caught.value.name == os.fspath(path)
 
@@ -716,7 +719,7 @@ def test_the_limit_on_bytes(tmp_path: Path) -> None:
             open_picture(source, limits=short)
     with path.open("r+b") as file:
         file.truncate(2**40)
-    with within(5), pytest.raises(PhotoError, match="1,099,511,627,776 bytes, over the limit"):
+    with within(1), pytest.raises(PhotoError, match="1,099,511,627,776 bytes, over the limit"):
         open_picture(path)
     open_picture(data, limits=Limits(max_bytes=2**60))
 
@@ -873,7 +876,7 @@ def bombs() -> dict[str, Callable[[], bytes]]:
 @pytest.mark.parametrize("name", bombs())
 def test_bombs_cost_neither_time_nor_memory(name: str) -> None:
     data = bombs()[name]()
-    with within(3), contextlib.suppress(PhotoError):
+    with within(2), contextlib.suppress(PhotoError):
         open_picture(data)
     tracemalloc.start()  # sees what Python allocates, which is where these go off
     try:
@@ -934,4 +937,5 @@ def test_fuzzed_photos_of_the_dataset(shared_dataset: Path, tmp_path: Path) -> N
     outcomes = json.loads(run.stdout)
     assert outcomes["pictures"] > 200
     assert outcomes["errors"] > 200
+    assert outcomes["slowest_cpu_seconds"] < 5
     assert outcomes["grown_kib"] < 300_000
