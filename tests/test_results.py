@@ -48,3 +48,9 @@ def test_the_shipped_models_figures_are_among_the_results() -> None:
     card = read_model().card
     results = [json.loads(file.read_text("utf-8")) for file in RESULTS]
     assert card.metrics in [facts["metrics"] for facts in results]
+
+
+def test_what_the_readme_says_of_sure_answers_is_what_was_measured() -> None:
+    sure = read_model().card.metrics["test"]["sure"]
+    said = f"it names {sure['share'] * 100:.0f} % of the photos and is right in {sure['accuracy'] * 100:.0f} % of them"
+    assert said in " ".join((ROOT / "README.md").read_text("utf-8").split())
