@@ -99,7 +99,9 @@ def fit(
 
     pixels = torch.from_numpy(train[0])
     labels = torch.from_numpy(train[1])
-    if device.type == "cuda":  # the whole set lives on the GPU, so that it never waits for the host
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # the same seed shall give the same run there too
+        # The whole set lives on the GPU, so that it never waits for the host.
         pixels, labels = pixels.to(device), labels.to(device)
     classes = network.head.out_features
     prior = torch.bincount(labels.cpu(), minlength=classes).clamp(min=1) / len(labels)
