@@ -54,3 +54,8 @@ def test_what_the_readme_says_of_sure_answers_is_what_was_measured() -> None:
     sure = read_model().card.metrics["test"]["sure"]
     said = f"it names {sure['share'] * 100:.0f} % of the photos and is right in {sure['accuracy'] * 100:.0f} % of them"
     assert said in " ".join((ROOT / "README.md").read_text("utf-8").split())
+
+
+def test_the_custom_cnn_beats_the_published_one_in_its_protocol() -> None:
+    facts = json.loads((ROOT / "results" / "custom-cnn-random.json").read_text("utf-8"))
+    assert facts["metrics"]["test"]["weighted_f1"] > 0.66
