@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import struct
@@ -22,9 +23,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageDraw
+from PIL import ExifTags, Image, ImageCms, ImageDraw
 
 from clothing_classifier.images import DEFAULT_LIMITS, SUFFIXES, Limits, PhotoError, open_picture
+from clothing_classifier.resizing import Resizing, resize
 
 HERE = Path(__file__).parent
 HEIC = HERE / "data" / "images"
@@ -800,6 +802,44 @@ def test_a_cut_jpeg_is_an_error_even_with_its_end_put_back(options: dict[str, in
             open_picture(data[:end] + b"\xff\xd9")
         with pytest.raises(PhotoError, match="cut short"):
             open_picture(data[:end] + bytes(len(data) - end))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("RGB", {}), ("RGB", {"progressive": True}), ("RGB", {"subsampling": 0}), ("L", {}), ("CMYK", {})],
+    ids=["plain", "progressive", "444", "grey", "cmyk"],
+)
+def test_a_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same(
+    mode: str, options: dict[str, Any], orientation: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    picture = Image.fromarray(noise).resize((1200, 900), Image.Resampling.BICUBIC).convert(mode)
+    file = BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture.save(file, "JPEG", quality=92, exif=exif, **options)
+    for resizing in (Resizing(192, 160), Resizing(96, 96, "squash"), Resizing(60, 400), Resizing(800, 700)):
+        whole = open_picture(file.getvalue())
+        small = open_picture(file.getvalue(), target=resizing.target)
+        width, height = resizing.target(*whole.size)
+        least = min(whole.width / width, whole.height / height)
+        scale = max(s for s in (1, 2, 4, 8) if s == 1 or least >= 2 * s)
+        assert small.size == (math.ceil(whole.width / scale), math.ceil(whole.height / scale))
+        difference = np.abs(resize(small, resizing).astype(int) - resize(whole, resizing))
+        assert difference.mean() < 1.5
+        assert difference.max() <= 40
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_jpeg_that_is_cut_short_is_an_error_however_small_it_is_decoded(share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    data = file.getvalue()
+    for rest in (b"", b"\xff\xd9"):
+        with pytest.raises(PhotoError, match="cut short"):
+            open_picture(data[: int(len(data) * share)] + rest, target=Resizing(64, 64).target)
 
 
 def test_bytes_after_the_picture_do_no_harm() -> None:

@@ -183,7 +183,7 @@ class Classifier:
                 _encode(photo), name=_name(photo), limits=replace(self.limits, max_bytes=sys.maxsize)
             )
         else:
-            picture = open_picture(photo, limits=self.limits)
+            picture = open_picture(photo, limits=self.limits, target=self.card.resizing.target)
         return resize(picture, self.card.resizing)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> Output:

@@ -50,6 +50,19 @@ class Resizing:
         if len(self.fill) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.fill):
             raise ValueError(f"fill must be three whole numbers from 0 to 255, not {self.fill!r}")
 
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height, in pixels, that a picture of ``width`` × ``height`` is resized to.
+
+        With ``"pad"`` one of them may be smaller than the input's; the rest is filled.
+
+        >>> Resizing(192, 160).target(3000, 4000)
+        (144, 192)
+        """
+        if self.mode == "squash":
+            return self.width, self.height
+        scale = min(self.width / width, self.height / height)
+        return min(self.width, max(1, round(width * scale))), min(self.height, max(1, round(height * scale)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, which `from_dict` reads back."""
         return asdict(self) | {"fill": list(self.fill)}
@@ -82,11 +95,9 @@ def resize(picture: Image.Image, resizing: Resizing) -> npt.NDArray[np.uint8]:
     """
     if picture.mode != "RGB":
         raise ValueError(f"resize takes an RGB picture, not one of mode {picture.mode}")
-    if resizing.mode == "squash":
-        return _pixels(picture, resizing.width, resizing.height)
-    scale = min(resizing.width / picture.width, resizing.height / picture.height)
-    width = min(resizing.width, max(1, round(picture.width * scale)))
-    height = min(resizing.height, max(1, round(picture.height * scale)))
+    width, height = resizing.target(*picture.size)
+    if (height, width) == (resizing.height, resizing.width):
+        return _pixels(picture, width, height)
     canvas = np.empty((resizing.height, resizing.width, 3), np.uint8)
     canvas[:] = np.array(resizing.fill, np.uint8)
     top, left = (resizing.height - height) // 2, (resizing.width - width) // 2

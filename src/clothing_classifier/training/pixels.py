@@ -45,7 +45,7 @@ def load_pixels(
     pixels = np.empty((len(photos), resizing.height, resizing.width, 3), np.uint8)
 
     def load(photo: Photo) -> npt.NDArray[np.uint8]:
-        return resize(open_picture(root / photo.path, limits=limits), resizing)
+        return resize(open_picture(root / photo.path, limits=limits, target=resizing.target), resizing)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for number, picture in enumerate(threads.map(load, photos)):
