@@ -5,7 +5,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 FULL := .venv
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint wheel results clean
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/clothing predict examples
@@ -17,6 +17,10 @@ lint: $(FULL)/.installed
 	$(FULL)/bin/ruff check .
 	$(FULL)/bin/ruff format --check .
 	$(FULL)/bin/mypy
+
+# Runs every approach again on DATA; WEIGHTS is `hub`, or a folder of safetensors files.
+results: $(FULL)/.installed
+	$(FULL)/bin/python results/run.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),hub)
 
 wheel: $(FULL)/.installed
 	$(FULL)/bin/python -m build --wheel

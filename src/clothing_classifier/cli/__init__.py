@@ -18,6 +18,9 @@ _COMMANDS = {
     "info": "Show what a model is and how far to trust it.",
     "data": "Fetch a dataset, and check what is in it.",
     "train": "Train a classifier and measure it.",
+    "crossval": "Cross-validate an approach.",
+    "compare": "Compare cross-validated approaches: a table and a report.",
+    "serve": "Classify photos over HTTP, with a web page.",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,36 +29,79 @@ Exit codes: 0, the model is made and measured; 2, it cannot be, and the message 
 """
 
 
-@click.command(
-    help=_HELP.format(approaches="\n".join(f"{name:<18}{entry.summary}" for name, entry in APPROACHES.items()))
+def list_approaches() -> str:
+    """Return the approaches with what each is, a line each, for help texts."""
+    return "\n".join(f"{name:<24}{entry.summary}" for name, entry in APPROACHES.items())
+
+
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all commands that train have in common."""
+    for option in reversed(
+        (
+            click.option(
+                "--data",
+                required=True,
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="The dataset's folder, in any edition, or a folder with one folder of photos per class.",
+            ),
+            click.option(
+                "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+            ),
+            click.option(
+                "--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Same seed, same run."
+            ),
+            click.option(
+                "--weights",
+                default="hub",
+                show_default=True,
+                metavar="hub[@COMMIT]|none|FILE",
+                help="Where a pretrained backbone comes from: timm's repositories on the Hugging Face hub (kept in its "
+                "cache), nowhere, or a safetensors file.",
+            ),
+            click.option("--weights-licence", help="What the records shall say of the weights' licence."),
+            click.option(
+                "--device",
+                default="auto",
+                show_default=True,
+                type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+                help="Where.",
+            ),
+            click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's; 0 freezes a backbone."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+backbone_option = click.option(
+    "--backbone", metavar="NAME", help="Another of timm's backbones in place of the approach's."
 )
+
+
+def require_torch() -> None:
+    """Say how to install what training needs, where it is missing.
+
+    Raises:
+        ClickException: torch is not there.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            'training needs more than prediction does: pip install "clothing-classifier[train]"'
+        ) from error
+
+
+@click.command(help=_HELP.format(approaches=list_approaches()))
 @click.argument("approach", type=click.Choice(list(APPROACHES)))
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The dataset's folder, in any edition, or a folder with one folder of photos per class.",
-)
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder.")
+@training_options
 @click.option(
     "--split",
     type=click.Choice(["random", "sender", "given"]),
     help="random: stratified by class; sender: also no sender on two sides; given: the data's own train, validation "
     "and test folders. By default given where there are such folders, otherwise random.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Same seed, same run.")
-@click.option(
-    "--weights",
-    default="hub",
-    show_default=True,
-    metavar="hub|none|FILE",
-    help="Where a pretrained backbone comes from: timm's hub, nowhere, or a safetensors file.",
-)
-@click.option("--weights-licence", help="What the model's card shall say of the weights' licence.")
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where."
-)
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+@backbone_option
 def command(
     approach: str,
     data: Path,
@@ -68,53 +112,35 @@ def command(
     weights_licence: str | None,
     device: str,
     epochs: int | None,
+    backbone: str | None,
 ) -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise click.ClickException(
-            'training needs more than prediction does: pip install "clothing-classifier[train]"'
-        ) from error
-    from clothing_classifier.dataset import DatasetError
-    from clothing_classifier.images import PhotoError
-    from clothing_classifier.runs import RunError, Settings, train
-    from clothing_classifier.training.export import ExportError
-    from clothing_classifier.training.fit import CheckpointError
-    from clothing_classifier.training.splits import SplitError
-    from clothing_classifier.training.weights import WeightsError
+    require_torch()
+    from clothing_classifier.runs import Settings, train
 
-    settings = Settings(
-        approach=APPROACHES[approach],
-        data=data,
-        out=out,
-        split=split,
-        seed=seed,
-        weights=weights,
-        weights_licence=weights_licence,
-        device=device,
-        epochs=epochs,
-    )
-    reporter = _Terminal()
+    chosen = APPROACHES[approach]
+    reporter = Terminal()
     try:
+        settings = Settings(
+            approach=chosen.with_backbone(backbone) if backbone else chosen,
+            data=data,
+            out=out,
+            split=split,
+            seed=seed,
+            weights=weights,
+            weights_licence=weights_licence,
+            device=device,
+            epochs=epochs,
+        )
         metrics = train(settings, reporter)
     except KeyboardInterrupt:
         reporter.end()
         click.echo(f"Stopped. Repeat the command to go on from the last whole epoch in {out}.", err=True)
         sys.exit(130)
-    except (
-        CheckpointError,
-        DatasetError,
-        ExportError,
-        PhotoError,
-        RunError,
-        SplitError,
-        WeightsError,
-        ValueError,
-        OSError,
-    ) as error:
+    except ValueError as error:
         reporter.end()
         raise click.ClickException(str(error)) from error
-    reporter.end()
+    finally:
+        reporter.end()
     for part, figures in metrics.items():
         low, high = figures["intervals"]["weighted_f1"]
         click.echo(
@@ -124,7 +150,7 @@ def command(
     click.echo(f"The model is {out / 'model.onnx'}.")
 
 
-class _Terminal:
+class Terminal:
     """Progress on standard error: a line that is drawn again on a terminal, a line a stage or an epoch elsewhere."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ invariants (it builds, it overfits, it exports, it resumes to the same result) r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from clothing_classifier.training.recipe import Augmentation, Recipe
@@ -26,10 +26,12 @@ class Approach:
     Attributes:
         name: what the command line calls it.
         summary: one line for people.
-        height: rows of the network's input, pixels.
-        width: columns of the network's input, pixels. Most photos of garments are upright, 3:4.
+        height: rows of the network's input, pixels; with a backbone a multiple of 32.
+        width: columns of the network's input, likewise. Most photos of garments are upright, 3:4.
         recipe: how it is trained.
-        backbone: timm's name of the pretrained architecture, or ``None`` for the project's own network.
+        backbone: timm's name of the pretrained network, the weights' tag included so that it stays the same when timm's
+            defaults change; ``None`` for the project's own network.
+        top: how many classes it knows, the most frequent ones; ``None`` for all.
     """
 
     name: str
@@ -38,7 +40,49 @@ class Approach:
     width: int
     recipe: Recipe
     backbone: str | None = None
+    top: int | None = None
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it came, and only the head is learned."""
+        return self.backbone is not None and self.recipe.epochs == 0
+
+    def with_backbone(self, backbone: str) -> Approach:
+        """Return the approach with another of timm's backbones in place of its own.
+
+        Raises:
+            ValueError: the approach has no backbone that could be replaced.
+        """
+        if self.backbone is None:
+            raise ValueError(f"{self.name} is a network of its own and has no backbone to replace")
+        endings = ("-frozen" if self.frozen else "") + (f"-top{self.top}" if self.top else "")
+        return replace(self, name=backbone + endings, summary=f"{backbone}, as {self.name}", backbone=backbone)
+
+
+_FROZEN: Final = Recipe(epochs=0)
+
+_FINE_TUNED: Final = Recipe(
+    epochs=10,
+    small=0.4,
+    batch_size=32,
+    learning_rate=6e-4,
+    backbone_rate=0.7,
+    block_decay=0.8,
+    still=0,
+    warmup=0.5,
+    averaging=0.99,
+    augmentation=Augmentation(
+        rotation=15,
+        zoom=0.2,
+        stretch=0.12,
+        shift=0.06,
+        light=0.25,
+        saturation=0.3,
+        grey=0.03,
+        erase=0.2,
+        mix=0.4,
+    ),
+)
 
 APPROACHES: Final[dict[str, Approach]] = {
     approach.name: approach
@@ -69,32 +113,69 @@ APPROACHES: Final[dict[str, Approach]] = {
             ),
         ),
         Approach(
-            name="efficientnet-b0",
-            summary="EfficientNet-B0, pretrained, all layers fine-tuned",
+            name="resnet50",
+            summary="ResNet50, pretrained, all layers fine-tuned",
             height=192,
             width=160,
-            backbone="tf_efficientnet_b0",
-            recipe=Recipe(
-                epochs=14,
-                small=0.36,
-                batch_size=32,
-                learning_rate=1e-3,
-                backbone_rate=0.6,
-                warmup=1,
-                averaging=0.99,
-                bfloat16=False,
-                augmentation=Augmentation(
-                    rotation=15,
-                    zoom=0.2,
-                    stretch=0.12,
-                    shift=0.06,
-                    light=0.25,
-                    saturation=0.3,
-                    grey=0.03,
-                    erase=0.2,
-                    mix=0.4,
-                ),
-            ),
+            backbone="resnet50.a1_in1k",
+            recipe=_FINE_TUNED,
+        ),
+        Approach(
+            name="resnet50-top10",
+            summary="the same on the ten most frequent classes",
+            height=192,
+            width=160,
+            backbone="resnet50.a1_in1k",
+            top=10,
+            recipe=_FINE_TUNED,
+        ),
+        Approach(
+            name="convnext-tiny",
+            summary="ConvNeXt-Tiny, pretrained, all layers fine-tuned",
+            height=192,
+            width=160,
+            backbone="convnext_tiny.fb_in1k",
+            recipe=replace(_FINE_TUNED, learning_rate=4e-4, backbone_rate=0.5, weight_decay=0.1, small=0.0),
+        ),
+        Approach(
+            name="convnext-tiny-frozen",
+            summary="ConvNeXt-Tiny, pretrained and frozen, with a head on its features",
+            height=288,
+            width=224,
+            backbone="convnext_tiny.fb_in1k",
+            recipe=_FROZEN,
+        ),
+        Approach(
+            name="efficientnet-b0",
+            summary="EfficientNet-B0, pretrained, fine-tuned but for its first blocks",
+            height=192,
+            width=160,
+            backbone="tf_efficientnet_b0.ns_jft_in1k",
+            recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
+        ),
+        Approach(
+            name="efficientnet-b0-frozen",
+            summary="EfficientNet-B0, pretrained and frozen, with a head on its features",
+            height=288,
+            width=224,
+            backbone="tf_efficientnet_b0.ns_jft_in1k",
+            recipe=_FROZEN,
+        ),
+        Approach(
+            name="mobilenetv2",
+            summary="MobileNetV2, pretrained, fine-tuned but for its first blocks",
+            height=192,
+            width=160,
+            backbone="mobilenetv2_100.ra_in1k",
+            recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
+        ),
+        Approach(
+            name="mobilenetv2-frozen",
+            summary="MobileNetV2, pretrained and frozen, with a head on its features",
+            height=288,
+            width=224,
+            backbone="mobilenetv2_100.ra_in1k",
+            recipe=_FROZEN,
         ),
     )
 }
@@ -110,13 +191,29 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
 
     Returns:
         A network from ``float [N, 3, H, W]`` in 0…255 to logits ``float [N, classes]``.
+
+    Raises:
+        ValueError: timm has no such backbone, or it gives no maps.
     """
-    from clothing_classifier.training.networks import Classifying, custom_cnn
+    from clothing_classifier.training.networks import Classifying, Pyramid, Stages, custom_cnn
 
     if approach.backbone is None:
         widths = (48, 96, 192, 320)
         return Classifying(custom_cnn(widths), widths[-1], classes, statistics, approach.recipe.dropout)
     import timm
 
-    features: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0, global_pool="")
-    return Classifying(features, features.num_features, classes, statistics, approach.recipe.dropout)
+    try:
+        backbone: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0)
+        if all(hasattr(backbone, part) for part in ("conv_stem", "bn1", "blocks")):
+            backbone = Stages(backbone)
+        else:
+            backbone = timm.create_model(
+                approach.backbone, pretrained=False, features_only=True, out_indices=(-3, -2, -1)
+            )
+    except Exception as error:  # timm raises what its models happen to raise
+        raise ValueError(
+            f"timm has no backbone {approach.backbone!r} that gives maps ({error}); "
+            "timm.list_models() names those of this version"
+        ) from error
+    features = Pyramid(backbone)
+    return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)

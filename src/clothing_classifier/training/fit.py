@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clothing_classifier.training.augmentation import augment, mix
-from clothing_classifier.training.networks import Classifying
+from clothing_classifier.training.networks import Classifying, hold_still, number_blocks
 from clothing_classifier.training.recipe import Recipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -91,6 +91,7 @@ def fit(
         CheckpointError: the checkpoint is damaged or of another network.
     """
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    still = hold_still(network.features, recipe.still)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = _optimizer(network, recipe)
     curves: list[dict[str, float]] = []
@@ -113,6 +114,8 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout's numbers
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         network.train()
+        for module in still:
+            module.eval()
         losses = []
         started = time.monotonic()
         order = torch.randperm(len(labels), generator=generator)
@@ -176,8 +179,12 @@ def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 def _optimizer(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    numbers = number_blocks(name for name, _ in network.named_parameters() if name.startswith("features."))
+    last = max(numbers.values(), default=0)
     for name, parameter in network.named_parameters():
-        rate = recipe.backbone_rate if name.startswith("features.") else 1.0
+        if not parameter.requires_grad:
+            continue
+        rate = recipe.backbone_rate * recipe.block_decay ** (last - numbers[name]) if name in numbers else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -7,11 +7,17 @@ discriminative localization", https://arxiv.org/abs/1512.04150), so the evidence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+_NUMBERED: Final = re.compile(r"\D*\d+")
+_FEWEST_IN_A_BLOCK: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,122 @@ class Classifying(nn.Module):
         """Return the feature maps ``float [N, channels, h, w]`` before pooling."""
         maps: Tensor = self.features(self.normalisation(pixels))
         return maps
+
+
+class Stages(nn.Module):
+    """A timm EfficientNet or MobileNet up to its last block: the maps after each of its later stages.
+
+    timm's ``features_only`` gives one map a resolution; these networks have more stages than resolutions, and on frozen
+    features the stages that it leaves out are worth a point of F1.
+
+    Args:
+        network: a network whose parts are called ``conv_stem``, ``bn1`` and ``blocks``; they keep their names.
+        first: the first of the stages whose maps are given.
+    """
+
+    def __init__(self, network: Any, first: int = 2) -> None:
+        super().__init__()
+        self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks
+        self.first = first
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Map ``float [N, 3, H, W]`` to a map of each stage, the deepest last."""
+        maps = self.bn1(self.conv_stem(pixels))
+        found = []
+        for number, stage in enumerate(self.blocks):
+            maps = stage(maps)
+            if number >= self.first:
+                found.append(maps)
+        return found
+
+
+class Pyramid(nn.Module):
+    """The last stages of a backbone side by side, each averaged onto the grid of the deepest, in horizontal bands.
+
+    Deep features say what a thing is, earlier ones still know cloth, collars and seams. A garment lies or hangs upright
+    in its photo, so it also matters where they are: what is sleeve at the top is leg at the bottom. So the channels
+    are given once for each band, scaled so that their mean over the picture is the mean over that band. All of it is
+    linear: the evidence stays exact. On the frozen EfficientNet-B0 of this project's figures, three bands instead of
+    one raise weighted F1 by about three points.
+
+    Args:
+        backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
+        bands: how many bands of equal height.
+    """
+
+    def __init__(self, backbone: nn.Module, bands: int = 3) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.bands = bands
+        was_training = backbone.training
+        with torch.no_grad():
+            maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+        backbone.train(was_training)
+        self.channels: int = bands * sum(one.shape[1] for one in maps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map ``float [N, 3, H, W]`` to ``float [N, channels, H/32, W/32]``, for sides that 32 divides."""
+        maps = self.backbone(pixels)
+        height, width = maps[-1].shape[2:]
+        together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
+        weights = _band_weights(height, self.bands).to(together.device)
+        return torch.cat([together * band.view(1, 1, -1, 1) for band in weights], 1)
+
+
+def _shrink(maps: Tensor, height: int, width: int) -> Tensor:
+    down, across = maps.shape[2] // height, maps.shape[3] // width
+    if maps.shape[2] == down * height and maps.shape[3] == across * width:
+        return F.avg_pool2d(maps, (down, across)) if down * across > 1 else maps
+    return F.adaptive_avg_pool2d(maps, (height, width))
+
+
+def _band_weights(height: int, bands: int) -> Tensor:
+    """Return ``[bands, height]``: what each row counts in each band, with a mean of one over the rows."""
+    rows = torch.arange(height, dtype=torch.float32).view(1, -1)
+    edges = torch.arange(bands + 1, dtype=torch.float32).view(-1, 1) * height / bands
+    overlap = (torch.minimum(rows + 1, edges[1:]) - torch.maximum(rows, edges[:-1])).clamp(min=0)
+    return overlap * bands
+
+
+def number_blocks(names: Iterable[str]) -> dict[str, int]:
+    """Give each parameter of a backbone the number of the block that it belongs to, 0 for the first.
+
+    Blocks are told by the numbers that timm's names begin with (``blocks.3.…``, ``layer2.…``, ``stages_1.…``). What
+    has fewer than four parameters, as a stem has, belongs to the block after it.
+
+    Args:
+        names: the parameters' names, in the network's order.
+
+    >>> number_blocks(["conv_stem.weight", *(f"blocks.{n}.{p}" for n in range(2) for p in "abcd")])["blocks.1.a"]
+    1
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        found = _NUMBERED.match(name)
+        groups.setdefault(found.group() if found else name.partition(".")[0], []).append(name)
+    numbers: dict[str, int] = {}
+    block = 0
+    for members in groups.values():
+        numbers |= dict.fromkeys(members, block)
+        block += len(members) >= _FEWEST_IN_A_BLOCK
+    return numbers
+
+
+def hold_still(features: nn.Module, blocks: int) -> list[nn.Module]:
+    """Stop the first ``blocks`` blocks of a backbone from learning.
+
+    Returns:
+        Their modules, which must be kept in evaluation mode so that no statistics move either.
+    """
+    numbers = number_blocks(name for name, _ in features.named_parameters())
+    for name, parameter in features.named_parameters():
+        parameter.requires_grad_(numbers[name] >= blocks)
+    held = []
+    for module in features.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            held.append(module)
+    return held
 
 
 class ResidualBlock(nn.Module):

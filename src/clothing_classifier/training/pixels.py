@@ -15,9 +15,6 @@ from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
 from clothing_classifier.resizing import Resizing, resize
 from clothing_classifier.training.networks import Statistics
 
-_SAMPLE = 256
-_MAP_SIDE = 32
-
 
 def load_pixels(
     root: Path,
@@ -52,14 +49,6 @@ def load_pixels(
             pixels[number] = picture
             progress(number + 1, len(photos))
     return pixels
-
-
-def measure_colour(root: Path, photos: Sequence[Photo], *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int, int]:
-    """Return the mean colour, RGB 0…255, of 256 of the photos (all, if there are fewer), spread evenly over them."""
-    chosen = [photos[i] for i in np.unique(np.linspace(0, len(photos) - 1, min(_SAMPLE, len(photos))).astype(int))]
-    small = load_pixels(root, chosen, Resizing(_MAP_SIDE, _MAP_SIDE, "squash"), limits=limits)
-    red, green, blue = (round(value) for value in small.mean((0, 1, 2)).tolist())
-    return red, green, blue
 
 
 def measure_statistics(pixels: npt.NDArray[np.uint8]) -> Statistics:

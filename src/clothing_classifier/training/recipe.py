@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+CURVES: Final = ("epoch", "learning_rate", "train_loss", "validation_loss", "validation_accuracy", "seconds")
+"""The columns of the learning curves that training with a recipe gives, a row an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,16 @@ class Recipe:
     """How a network is trained. Epochs are fixed: nothing is chosen by looking at a part that is reported.
 
     Attributes:
-        epochs: passes over the training part.
+        epochs: passes over the training part; none leaves the backbone frozen and solves for the head alone.
         small: share of the epochs, the first ones, that see the photos at half the resolution, four times as fast
             (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
         batch_size: photos a step, at least (the last short batch is spread over the others).
         learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero.
         weight_decay: AdamW's, on weights of convolutions and linear layers only.
-        backbone_rate: factor on the learning rate of pretrained parameters; new ones learn at the full rate.
+        backbone_rate: factor on the learning rate of the backbone's last block; the head learns at the full rate.
+        block_decay: factor on the learning rate from each of the backbone's blocks to the one before it (Howard and
+            Ruder, 2018, https://arxiv.org/abs/1801.06146): the earlier, the more general, the less it needs to move.
+        still: how many of a pretrained backbone's first blocks do not learn at all; not even their statistics move.
         warmup: epochs of the linear warm-up.
         label_smoothing: share of each target that is spread over all classes.
         balance: strength τ of the logit adjustment for imbalanced classes (Menon et al., 2021,
@@ -63,11 +69,13 @@ class Recipe:
     """
 
     epochs: int
-    batch_size: int
-    learning_rate: float
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     small: float = 0.0
     weight_decay: float = 0.05
     backbone_rate: float = 1.0
+    block_decay: float = 1.0
+    still: int = 0
     warmup: float = 2.0
     label_smoothing: float = 0.1
     balance: float = 0.0

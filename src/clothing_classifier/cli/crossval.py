@@ -1,0 +1,92 @@
+"""``clothing crossval``: one approach, every photo judged once by a network that did not learn from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clothing_classifier.cli.train import Terminal, backbone_option, list_approaches, require_torch, training_options
+from clothing_classifier.training.approaches import APPROACHES
+
+if TYPE_CHECKING:
+    from clothing_classifier.training.splits import Protocol
+
+_HELP = """Cross-validate APPROACH: every photo is judged once, by a network that did not learn from it.
+
+\b
+{approaches}
+
+Repeat it for other approaches with the same data, folds and seed, and `clothing compare` sets the runs side by side. A
+run that was stopped, however hard, goes on in the fold and epoch where it was, and ends with the same figures.
+
+Exit codes: 0, all folds are measured; 2, they cannot be, and the message says why; 130, stopped.
+"""
+
+
+@click.command(help=_HELP.format(approaches=list_approaches()))
+@click.argument("approach", type=click.Choice(list(APPROACHES)))
+@training_options
+@click.option(
+    "--folds",
+    "protocol",
+    default="random",
+    show_default=True,
+    type=click.Choice(["random", "sender"]),
+    help="random: stratified by class, as published; sender: also no sender in two folds.",
+)
+@click.option("--count", default=5, show_default=True, type=click.IntRange(2), help="How many folds.")
+@backbone_option
+def command(
+    approach: str,
+    data: Path,
+    out: Path,
+    protocol: Protocol,
+    count: int,
+    seed: int,
+    weights: str,
+    weights_licence: str | None,
+    device: str,
+    epochs: int | None,
+    backbone: str | None,
+) -> None:
+    require_torch()
+    from clothing_classifier.runs import Settings, cross_validate
+
+    chosen = APPROACHES[approach]
+    reporter = Terminal()
+    try:
+        settings = Settings(
+            approach=chosen.with_backbone(backbone) if backbone else chosen,
+            data=data,
+            out=out,
+            split=protocol,
+            seed=seed,
+            weights=weights,
+            weights_licence=weights_licence,
+            device=device,
+            epochs=epochs,
+            folds=count,
+        )
+        metrics = cross_validate(settings, reporter)
+    except KeyboardInterrupt:
+        reporter.end()
+        click.echo(f"Stopped. Repeat the command to go on from the last whole epoch in {out}.", err=True)
+        sys.exit(130)
+    except ValueError as error:
+        reporter.end()
+        raise click.ClickException(str(error)) from error
+    finally:
+        reporter.end()
+    for row in metrics["folds"]:
+        click.echo(
+            f"fold {row['fold'] + 1:<4}{row['photos']:>6} photos   weighted F1 {row['weighted_f1']:.3f}   "
+            f"macro F1 {row['macro_f1']:.3f}   accuracy {row['accuracy']:.3f}"
+        )
+    (low, high), spread = metrics["intervals"]["weighted_f1"], metrics["std"]["weighted_f1"]
+    click.echo(
+        f"all      {metrics['photos']:>6} photos   weighted F1 {metrics['weighted_f1']:.3f} ({low:.3f} to {high:.3f}, "
+        f"± {spread:.3f} between folds)   macro F1 {metrics['macro_f1']:.3f}   accuracy {metrics['accuracy']:.3f}"
+    )

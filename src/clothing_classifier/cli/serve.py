@@ -1,0 +1,124 @@
+"""``clothing serve``: the model over HTTP, with a page."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from typing import Any
+
+import click
+
+from clothing_classifier.cli import printable
+
+_KEY = "CLOTHING_API_KEY"
+
+
+@click.command()
+@click.option(
+    "--model",
+    type=click.Path(readable=False),
+    help="A model file, such as the model.onnx of a `clothing train` run. By default the model that ships.",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="The address to listen on. 0.0.0.0 is all of them."
+)
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes any that is free."
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A further name by which the service may be called, as behind a proxy. May be given several times.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help='Below this probability the answer is "not sure".  [default: the model\'s own]',
+)
+@click.option("--max-bytes", type=click.IntRange(1), help="Largest photo, in bytes.  [default: 20971520]")
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(0, min_open=True),
+    help="Largest photo, in millions of pixels.  [default: 50]",
+)
+@click.option("--max-files", type=click.IntRange(1), help="Most photos in one request.  [default: 64]")
+@click.option("--max-requests", type=click.IntRange(1), help="Most requests at once.  [default: 64]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that decoding one photo may take.  [default: 10]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="How many threads compute, and how many processes decode.  [default: the cores]",
+)
+def command(
+    model: str | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    threshold: float | None,
+    max_bytes: int | None,
+    max_megapixels: float | None,
+    max_files: int | None,
+    max_requests: int | None,
+    timeout: float | None,
+    threads: int | None,
+) -> None:
+    """Serve the model over HTTP: an API for other systems, and a page for people.
+
+    It listens on this machine only, unless --host says otherwise. If the environment variable CLOTHING_API_KEY is set,
+    clients of the API must show that key. Requests over a limit are refused with a reason; more requests at once than
+    it can serve soon are asked to come again.
+
+    SIGTERM or Ctrl-C finishes what is under way, then ends with 0. Exit code 2: the usage is wrong, the model cannot
+    be used, or the address is taken.
+    """
+    try:
+        from clothing_classifier.service.app import Service
+        from clothing_classifier.service.guard import allowed_hosts
+        from clothing_classifier.service.server import listen, serve
+        from clothing_classifier.service.settings import Settings
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f'the service needs {error.name}; install it with: pip install "clothing-classifier[serve]"'
+        ) from error
+    from clothing_classifier.card import read_model
+
+    key = os.environ.get(_KEY)
+    limits: dict[str, Any] = {
+        "bytes": max_bytes,
+        "pixels": max_megapixels and max(1, round(max_megapixels * 1e6)),
+        "files": max_files,
+        "requests": max_requests,
+        "seconds": timeout,
+        "decoders": threads,
+    }
+    try:
+        settings = Settings(
+            hosts=allowed_hosts(host, set(names)),
+            key=key,
+            **{name: value for name, value in limits.items() if value is not None},
+        )
+    except ValueError as error:
+        raise click.ClickException(f"{_KEY}: {error}" if key is not None else str(error)) from error
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {printable(host)}, port {port} ({error.strerror}); choose another --port or --host"
+        ) from error
+    with listener:
+        service = Service(read_model(model), settings, threshold=threshold, threads=threads)
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{listener.getsockname()[1]}/"
+
+        def tell() -> None:
+            click.echo(f"Serving {printable(service.name)} on {url} (Ctrl-C stops)", err=True)
+            if key is None and not ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+                click.echo(f"Whoever reaches this address may use it; set {_KEY} to ask for a key.", err=True)
+
+        serve(service, listener, ready=tell)

@@ -1,0 +1,318 @@
+"""Cross-validation: every photo is judged once, by a network that did not learn from it.
+
+``clothing crossval efficientnet-b0 --data DIR --folds sender --out RUN`` runs it. What it leaves behind:
+
+=================== ====================================================================================
+``config.json``     everything that decides the result: approach, recipe, folds, seed, weights, data
+``manifest.csv``    the photos as they were checked, with what was dropped and why
+``folds.csv``       the fold in which each photo is held out
+``fold-K.npz``      what fold K's network says of its photos; a run that was stopped goes on after the last
+``curves.csv``      loss, accuracy and seconds of each epoch of each fold
+``predictions.csv`` out-of-fold probabilities of every photo
+``evidence.npy``    where the most confident mistakes saw the class predicted, and the true one
+``cost.json``       parameters, multiply-adds, bytes and milliseconds
+``metrics.json``    the figures, over all photos and by fold
+=================== ====================================================================================
+
+Nothing is chosen on the photos that are reported: epochs are fixed, heads are chosen within the training folds, and
+the temperature that calibrates a fold comes from the other folds' photos.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from clothing_classifier import __version__
+from clothing_classifier.runs.folder import (
+    Reporter,
+    RunError,
+    Silent,
+    claim,
+    find_commit,
+    to_json,
+    write_arrays,
+    write_bytes,
+    write_table,
+)
+from clothing_classifier.runs.photos import Loaded, Settings, choose_statistics, load, look, record, settle, start
+from clothing_classifier.training.recipe import CURVES
+from clothing_classifier.training.splits import assign_folds
+
+if TYPE_CHECKING:
+    import torch
+
+    from clothing_classifier.training.approaches import Approach
+    from clothing_classifier.training.features import Features
+    from clothing_classifier.training.networks import Classifying
+
+PROTOCOLS: Final = {
+    "random": "{folds} folds, stratified by class at random (the published protocol; senders on both sides)",
+    "sender": "{folds} folds, stratified by class, no sender in two folds",
+}
+
+_SHOWN: Final = 80
+"""Of each fold, for how many of the most confident mistakes the evidence is kept."""
+
+_TIMED: Final = 30
+
+
+def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Cross-validate one approach, or go on where the run in ``settings.out`` was stopped.
+
+    All approaches get the same folds of the same data: an approach of the most frequent classes has those folds
+    without the other classes' photos.
+
+    Args:
+        settings: what a person chose; ``split`` is ``"random"`` (the default) or ``"sender"``.
+        reporter: what is told of the progress; nothing by default.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RunError: the folder holds another run, or a fold has no photos.
+        DatasetError, SplitError, WeightsError, CheckpointError, ExportError, PhotoError, ValueError: as their rooms
+            say.
+    """
+    from clothing_classifier.training.fit import choose_device
+
+    reporter = reporter or Silent()
+    device = choose_device(settings.device)
+    approach = settle(settings)
+    protocol = settings.split or "random"
+    if protocol == "given":
+        raise RunError("cross-validation makes its own folds; choose random or sender")
+    loaded = load(settings, approach, reporter)
+    everything = loaded.manifest.kept
+    labels, senders = [photo.label or "" for photo in everything], [photo.sender for photo in everything]
+    folds = assign_folds(labels, senders, protocol, folds=settings.folds, seed=settings.seed)[loaded.chosen]
+    for fold in range(settings.folds):
+        if not (folds == fold).any():
+            raise RunError(f"{settings.data}: fold {fold} has no photos; choose fewer folds, or add photos")
+
+    statistics = choose_statistics(approach, loaded.pixels[:0]) if approach.backbone else None
+    shared = choose_statistics(approach, loaded.pixels)
+    network, origin = start(approach, settings, len(loaded.labels), shared)
+    config = record(approach, loaded, origin, statistics) | {
+        "format": 1,
+        "protocol": protocol,
+        "folds": settings.folds,
+        "seed": settings.seed,
+    }
+    config["data"] |= {"photos": len(loaded.photos), "senders": int(loaded.groups.max()) + 1}
+    claim(settings.out, config)
+    loaded.manifest.write(settings.out / "manifest.csv")
+    write_table(
+        settings.out / "folds.csv",
+        ("path", "label", "sender", "kids", "fold"),
+        [
+            (p.path, p.label, p.sender or "", "" if p.kids is None else p.kids, fold)
+            for p, fold in zip(loaded.photos, folds.tolist(), strict=True)
+        ],
+    )
+    missing = [fold for fold in range(settings.folds) if not _fold_file(settings.out, fold).exists()]
+    views = look(network, origin, loaded.pixels, device, reporter) if missing else None
+    for fold in missing:
+        reporter.stage(f"Fold {fold + 1} of {settings.folds}")
+        _run_fold(settings, approach, loaded, folds, fold, views, device, reporter)
+    reporter.stage("Measuring")
+    return _finish(settings, approach, loaded, folds, protocol, device)
+
+
+def _fold_file(out: Path, fold: int) -> Path:
+    return out / f"fold-{fold}.npz"
+
+
+def _run_fold(
+    settings: Settings,
+    approach: Approach,
+    loaded: Loaded,
+    folds: npt.NDArray[np.int64],
+    fold: int,
+    views: tuple[Features, Features] | None,
+    device: torch.device,
+    reporter: Reporter,
+) -> None:
+    from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.learn import learn
+
+    teaching, judging = folds != fold, folds == fold
+    statistics = choose_statistics(approach, loaded.pixels[teaching])
+    network, _ = start(approach, settings, len(loaded.labels), statistics)
+    checkpoint = settings.out / f"fold-{fold}.checkpoint.pt"
+    started = time.monotonic()
+    network, curves = learn(
+        network,
+        approach.recipe,
+        (loaded.pixels[teaching], loaded.truth[teaching]),
+        (loaded.pixels[judging], loaded.truth[judging]),
+        views=views and [view[teaching] for view in views],
+        groups=loaded.groups[teaching],
+        fill=loaded.resizing.fill,
+        seed=settings.seed,
+        device=device,
+        checkpoint=checkpoint,
+        on_step=lambda step: reporter.step(step, approach.recipe.epochs),
+    )
+    seconds = sum(row["seconds"] for row in curves) or time.monotonic() - started
+    truth = loaded.truth[judging]
+    if approach.frozen and views is not None:  # the backbone has said all that it has to say
+        weight, bias = (p.detach().cpu().numpy() for p in (network.head.weight, network.head.bias))
+        logits = np.asarray(views[0][judging] @ weight.T + bias, np.float32)
+    else:
+        logits = compute_logits(network, loaded.pixels[judging])
+    mistakes, maps = _explain(network, loaded.pixels[judging], logits, truth, device)
+    write_arrays(
+        _fold_file(settings.out, fold),
+        logits=logits,
+        seconds=np.array(seconds),
+        curves=np.array([[row[name] for name in CURVES] for row in curves]).reshape(-1, len(CURVES)),
+        mistakes=np.flatnonzero(judging)[mistakes],
+        maps=maps,
+    )
+    if fold == 0:
+        _measure_cost(settings.out, network, loaded)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _explain(
+    network: Classifying,
+    pixels: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    device: torch.device,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+    """Return the most confident mistakes, and ``float16 [N, 2, h, w]``: evidence for what was said and what is true."""
+    import torch
+
+    predicted = logits.argmax(1)
+    margin = logits.max(1) - logits[np.arange(len(truth)), truth]
+    mistakes = np.argsort(-margin, kind="stable")[: min(_SHOWN, int((predicted != truth).sum()))]
+    maps = []
+    with torch.inference_mode():
+        for index in mistakes:
+            picture = torch.from_numpy(pixels[index : index + 1]).to(device).permute(0, 3, 1, 2).float()
+            found = network.embed(picture)[0]
+            pair = network.head.weight[[int(predicted[index]), int(truth[index])]]
+            maps.append(torch.einsum("kc,chw->khw", pair, found).float().cpu().numpy().astype(np.float16))
+    return mistakes, np.stack(maps) if maps else np.empty((0, 2, 1, 1), np.float16)
+
+
+def _measure_cost(out: Path, network: Classifying, loaded: Loaded) -> None:
+    """Measure what a network of this approach costs its users: as the file that they would have, on one core."""
+    import onnxruntime
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from clothing_classifier.training.export import Deployed, export
+
+    network = network.cpu().eval()
+    example = loaded.pixels[:2] if len(loaded.pixels) > 1 else loaded.pixels[[0, 0]]
+    model = export(network, 1.0, example).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    times = []
+    for _ in range(_TIMED):
+        started = time.perf_counter()
+        session.run(None, {"pixels": example[:1]})
+        times.append(time.perf_counter() - started)
+    import torch
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        Deployed(network, 1.0)(torch.from_numpy(example[:1]))
+    cost = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "multiply_adds": int(counter.get_total_flops()) // 2,
+        "bytes": len(model),
+        "milliseconds": round(float(np.median(times)) * 1e3, 2),
+    }
+    write_bytes(out / "cost.json", to_json(cost))
+
+
+def _finish(
+    settings: Settings,
+    approach: Approach,
+    loaded: Loaded,
+    folds: npt.NDArray[np.int64],
+    protocol: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Put the folds together, calibrate each by the others, and measure."""
+    import os
+
+    from clothing_classifier.evaluation.metrics import measure_folds
+    from clothing_classifier.taxonomy import TOP_10
+    from clothing_classifier.training.calibration import fit_temperature
+
+    found = [_read_fold(_fold_file(settings.out, fold)) for fold in range(settings.folds)]
+    logits = np.empty((len(folds), len(loaded.labels)), np.float32)
+    for fold, result in enumerate(found):
+        logits[folds == fold] = result["logits"]
+    probabilities = np.empty_like(logits)
+    temperatures = []
+    for fold in range(settings.folds):
+        own = folds == fold
+        temperatures.append(fit_temperature(logits[~own], loaded.truth[~own]))
+        likelihood = np.exp((logits[own] - logits[own].max(1, keepdims=True)) / temperatures[-1])
+        probabilities[own] = likelihood / likelihood.sum(1, keepdims=True)
+
+    shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
+    evidence = np.full((len(folds), *shape), np.nan, np.float16)
+    for result in found:
+        evidence[result["mistakes"]] = result["maps"]
+    partial = settings.out / "evidence.partial.npy"
+    np.save(partial, evidence)
+    partial.replace(settings.out / "evidence.npy")
+
+    curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
+    write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
+    predicted = probabilities.argmax(1)
+    write_table(
+        settings.out / "predictions.csv",
+        ("path", "label", "sender", "fold", "predicted", *loaded.labels),
+        [
+            (photo.path, photo.label, photo.sender or "", fold, loaded.labels[best], *(f"{p:.6f}" for p in row))
+            for photo, fold, best, row in zip(loaded.photos, folds.tolist(), predicted, probabilities, strict=True)
+        ],
+    )
+    seconds = [float(result["seconds"]) for result in found]
+    named = device.type if device.type != "cpu" else f"cpu, {os.cpu_count()} cores"
+    metrics = {
+        "protocol": PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}",
+        **measure_folds(
+            loaded.truth,
+            probabilities,
+            loaded.labels,
+            folds,
+            groups=loaded.groups if protocol == "sender" else None,
+            senders=loaded.groups,
+            kids=[photo.kids for photo in loaded.photos],
+            subsets={"top10": TOP_10} if set(TOP_10) < set(loaded.labels) else {},
+        ),
+        "temperatures": [round(value, 4) for value in temperatures],
+        "cost": json.loads((settings.out / "cost.json").read_text("utf-8"))
+        | {"training_seconds": round(sum(seconds)), "device": named},
+        "training": {
+            "command": settings.describe("crossval", f"--folds {protocol}"),
+            "version": __version__,
+            "commit": find_commit(),
+        },
+    }
+    for row, spent in zip(metrics["folds"], seconds, strict=True):
+        row["seconds"] = round(spent)
+    write_bytes(settings.out / "metrics.json", to_json(metrics))
+    return metrics
+
+
+def _read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(file) as arrays:
+            return {name: arrays[name] for name in ("logits", "seconds", "curves", "mistakes", "maps")}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise RunError(f"{file}: is damaged ({error}); delete it, then repeat the command to make it again") from error

@@ -1,0 +1,124 @@
+"""A run's folder: what makes it this run, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from clothing_classifier.training.fit import Step
+
+
+class RunError(Exception):
+    """A run cannot be started or continued; the message names its folder, the reason and what to do."""
+
+
+class Reporter(Protocol):
+    """What a run tells while it goes on; the command line draws progress bars from it."""
+
+    def stage(self, name: str) -> None:
+        """Say which stage begins."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the stage is, in photos."""
+
+    def step(self, step: Step, epochs: int) -> None:
+        """Say how far the training is."""
+
+
+class Silent:
+    """A reporter that tells nobody."""
+
+    def stage(self, name: str) -> None:
+        """Pass over it."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Pass over it."""
+
+    def step(self, step: Step, epochs: int) -> None:
+        """Pass over it."""
+
+
+def claim(out: Path, config: dict[str, Any]) -> None:
+    """Write the run's configuration, or make sure that the folder holds a run of the same one.
+
+    Raises:
+        RunError: the folder holds another run, or remains of one.
+    """
+    file = out / "config.json"
+    wanted = json.loads(to_json(config))
+    if not file.exists():
+        if (out / "checkpoint.pt").exists():
+            raise RunError(f"{out}: holds a checkpoint but no config.json; choose another folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, to_json(config))
+        return
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file}: is damaged; choose another folder with --out, or delete this one") from error
+    different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    if different:
+        raise RunError(
+            f"{out}: holds a run that differs in: {', '.join(different)}; choose another folder with --out, "
+            "or repeat that run's command to continue it"
+        )
+
+
+def find_commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, ``None`` for an installed one."""
+    here = Path(__file__).resolve().parent
+    if not (here.parents[2] / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def to_json(value: Any) -> bytes:
+    """Return JSON for people: indented, UTF-8."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: a kill leaves the old one or the new one, never half of one."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    """Write arrays as one ``.npz`` file, whole."""
+    file = BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, file.getvalue())
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file, whole."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    partial.replace(path)

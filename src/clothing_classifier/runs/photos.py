@@ -1,0 +1,197 @@
+"""What a person chooses for a run, and the photos that it runs on: checked, chosen, loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clothing_classifier.dataset import Manifest, Photo, read_dataset
+from clothing_classifier.resizing import Resizing
+from clothing_classifier.runs.folder import Reporter
+
+if TYPE_CHECKING:
+    import torch
+
+    from clothing_classifier.training.approaches import Approach
+    from clothing_classifier.training.features import Features
+    from clothing_classifier.training.networks import Classifying, Statistics
+    from clothing_classifier.training.weights import Origin
+
+SplitChoice = Literal["random", "sender", "given"]
+"""How photos are split: by chance, with no sender on two sides, or as the data's own folders say."""
+
+_FILL: Final = (124, 116, 104)
+"""What is laid around a photo to give it the input's proportions: ImageNet's mean, which pretrained networks take for
+nothing at all, and of little contrast to photos in general."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a person chooses for a run.
+
+    Attributes:
+        approach: an entry of the table of approaches.
+        data: the dataset's folder, in any of its editions.
+        out: the run's folder; made if it is not there.
+        split: how photos are split; ``None`` takes the data's own parts where there are some, otherwise chance.
+        seed: what all random numbers come from.
+        weights: ``"none"``, ``"hub"``, ``"hub@COMMIT"`` or a safetensors file.
+        weights_licence: what the card shall say of the weights' licence.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        epochs: instead of the recipe's, or ``None``.
+        folds: of a cross-validation.
+    """
+
+    approach: Approach
+    data: Path
+    out: Path
+    split: SplitChoice | None = None
+    seed: int = 0
+    weights: str = "hub"
+    weights_licence: str | None = None
+    device: str = "auto"
+    epochs: int | None = None
+    folds: int = 5
+
+    def describe(self, command: str, choice: str) -> str:
+        """Return the command that makes the run again; paths are shortened to their last part, machines differ.
+
+        Args:
+            command: ``train`` or ``crossval``.
+            choice: the option of how photos are split, as it was decided.
+        """
+        words = ["clothing", command, self.approach.name, "--data", self.data.resolve().name]
+        words += ["--out", self.out.resolve().name, *choice.split(), "--seed", str(self.seed)]
+        if self.approach.backbone is not None:
+            words += ["--weights", self.weights if self.weights in ("hub", "none") else Path(self.weights).name]
+        if self.epochs is not None:
+            words += ["--epochs", str(self.epochs)]
+        return " ".join(words)
+
+
+def settle(settings: Settings) -> Approach:
+    """Return the approach with what the settings change in it.
+
+    A network without pretrained weights has no blocks that could stay as they are, and none that need to learn slower.
+    """
+    approach = settings.approach
+    recipe = approach.recipe
+    if settings.epochs is not None:
+        recipe = replace(recipe, epochs=settings.epochs)
+    if approach.backbone is not None and settings.weights == "none":
+        recipe = replace(recipe, backbone_rate=1.0, block_decay=1.0, still=0)
+    return replace(approach, recipe=recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The photos of a run, in the manifest's order.
+
+    Attributes:
+        manifest: of the whole dataset.
+        chosen: which of the manifest's kept photos the approach is about, ``bool [M]``.
+        photos: those, N of them.
+        labels: their classes, by name.
+        truth: class numbers, ``int64 [N]``.
+        groups: number of each photo's sender; a photo without one is a sender of its own. ``int64 [N]``.
+        resizing: how they were resized.
+        pixels: ``uint8 [N, H, W, 3]``.
+    """
+
+    manifest: Manifest
+    chosen: npt.NDArray[np.bool_]
+    photos: Sequence[Photo]
+    labels: tuple[str, ...]
+    truth: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    resizing: Resizing
+    pixels: npt.NDArray[np.uint8]
+
+
+def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
+    """Check the dataset, choose the approach's photos, and load them.
+
+    Raises:
+        DatasetError, PhotoError: as their rooms say.
+    """
+    from clothing_classifier.training.pixels import load_pixels
+
+    reporter.stage("Checking the photos")
+    manifest = read_dataset(settings.data, progress=reporter.progress)
+    counts = Counter(photo.label or "" for photo in manifest.kept)
+    frequent = sorted(manifest.classes, key=lambda label: (-counts[label], label))
+    labels = tuple(sorted(frequent[: approach.top]))
+    chosen = np.array([photo.label in labels for photo in manifest.kept], bool)
+    photos = [photo for photo in manifest.kept if photo.label in labels]
+    truth = np.array([labels.index(photo.label or "") for photo in photos], np.int64)
+    senders = [photo.sender if photo.sender is not None else f"\0{number}" for number, photo in enumerate(photos)]
+    groups = np.unique(np.array(senders), return_inverse=True)[1].astype(np.int64)
+    resizing = Resizing(approach.height, approach.width, "pad", _FILL)
+    reporter.stage("Loading the photos")
+    pixels = load_pixels(manifest.root, photos, resizing, progress=reporter.progress)
+    return Loaded(manifest, chosen, photos, labels, truth, groups, resizing, pixels)
+
+
+def choose_statistics(approach: Approach, pixels: npt.NDArray[np.uint8]) -> Statistics:
+    """Return what the network normalises with.
+
+    A pretrained backbone keeps what it learned with; a fresh network gets its training photos' own.
+    """
+    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
+    from clothing_classifier.training.networks import Statistics
+    from clothing_classifier.training.pixels import measure_statistics
+
+    return Statistics(IMAGENET_MEAN, IMAGENET_STD) if approach.backbone else measure_statistics(pixels)
+
+
+def start(approach: Approach, settings: Settings, classes: int, statistics: Statistics) -> tuple[Classifying, Origin]:
+    """Build the approach's network with the weights that it starts from.
+
+    Raises:
+        WeightsError, ValueError: as their rooms say.
+    """
+    import torch
+
+    from clothing_classifier.training.approaches import build
+    from clothing_classifier.training.networks import Pyramid
+    from clothing_classifier.training.weights import load_weights
+
+    torch.manual_seed(settings.seed)
+    network = build(approach, classes, statistics)
+    features = network.features
+    backbone = features.backbone if isinstance(features, Pyramid) else features
+    return network, load_weights(backbone, approach.backbone, settings.weights, settings.weights_licence)
+
+
+def look(
+    network: Classifying, origin: Origin, pixels: npt.NDArray[np.uint8], device: torch.device, reporter: Reporter
+) -> tuple[Features, Features] | None:
+    """Return the photos' features as the pretrained backbone sees them; ``None`` if it is not pretrained."""
+    from clothing_classifier.training.features import compute_features
+
+    if origin.source == "none":
+        return None
+    reporter.stage("Computing features")
+    return compute_features(network, pixels, device, progress=reporter.progress)
+
+
+def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Statistics | None) -> dict[str, Any]:
+    """Return what the configurations of all kinds of runs hold."""
+    return {
+        "approach": approach.name,
+        "summary": approach.summary,
+        "backbone": approach.backbone,
+        "recipe": approach.recipe.to_dict(),
+        "resizing": loaded.resizing.to_dict(),
+        "mean": list(statistics.mean) if statistics else None,
+        "std": list(statistics.std) if statistics else None,
+        "labels": list(loaded.labels),
+        "weights": origin.to_dict(),
+        "data": {"digest": loaded.manifest.digest, "edition": loaded.manifest.edition},
+    }

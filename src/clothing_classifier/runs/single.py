@@ -1,0 +1,239 @@
+"""One run, from a folder of photos to a measured model file; its folder holds all that made it.
+
+``clothing train custom-cnn --data DIR --out RUN`` runs it. What a run leaves behind:
+
+=================== ====================================================================================
+``config.json``     everything that decides the result: approach, recipe, split, seed, weights, data
+``manifest.csv``    the photos as they were checked, with what was dropped and why
+``split.csv``       which photo taught, which calibrated, which judged
+``checkpoint.pt``   the state after the last whole epoch; a run that was stopped goes on from it
+``curves.csv``      loss, accuracy and seconds of each epoch
+``metrics.json``    the figures of the model file on the validation and test parts
+``predictions.csv`` the model file's probabilities for each photo of those parts
+``model.onnx``      the model file
+=================== ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clothing_classifier import __version__
+from clothing_classifier.dataset import Manifest
+from clothing_classifier.runs.folder import (
+    Reporter,
+    RunError,
+    Silent,
+    claim,
+    find_commit,
+    to_json,
+    write_bytes,
+    write_table,
+)
+from clothing_classifier.runs.photos import (
+    Loaded,
+    Settings,
+    SplitChoice,
+    choose_statistics,
+    load,
+    look,
+    record,
+    settle,
+    start,
+)
+from clothing_classifier.training.recipe import CURVES
+from clothing_classifier.training.splits import PARTS, split
+
+if TYPE_CHECKING:
+    from clothing_classifier.training.approaches import Approach
+    from clothing_classifier.training.networks import Classifying
+
+LICENCE = "Apache-2.0"
+
+_BATCH = 64
+
+_PROTOCOLS = {
+    "random": "one split, stratified by class at random (senders on both sides)",
+    "sender": "one split, stratified by class, no sender on two sides",
+    "given": "the data's own train, validation and test folders",
+}
+
+
+def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Train, calibrate, export and measure one model, or go on where the run in ``settings.out`` was stopped.
+
+    Args:
+        settings: what a person chose.
+        reporter: what is told of the progress; nothing by default.
+
+    Returns:
+        The content of ``metrics.json``: the figures of ``model.onnx`` by part.
+
+    Raises:
+        RunError: the folder holds another run, or a part has no photos.
+        DatasetError, SplitError, WeightsError, CheckpointError, ExportError, PhotoError, ValueError: as their rooms
+            say.
+    """
+    from clothing_classifier.training.fit import choose_device
+    from clothing_classifier.training.learn import learn
+
+    reporter = reporter or Silent()
+    device = choose_device(settings.device)
+    approach = settle(settings)
+    prepared = _prepare(settings, approach, reporter)
+    loaded, parts = prepared.loaded, prepared.parts
+
+    statistics = choose_statistics(approach, loaded.pixels[parts == "train"])
+    network, origin = start(approach, settings, len(loaded.labels), statistics)
+    config = record(approach, loaded, origin, statistics) | {"split": prepared.protocol, "seed": settings.seed}
+    claim(settings.out, config)
+    loaded.manifest.write(settings.out / "manifest.csv")
+    write_table(
+        settings.out / "split.csv",
+        ("path", "label", "sender", "part"),
+        [(p.path, p.label, p.sender or "", part) for p, part in zip(loaded.photos, parts, strict=True)],
+    )
+
+    teaching = parts == "train"
+    views = look(network, origin, loaded.pixels, device, reporter)
+    reporter.stage("Training")
+    network, curves = learn(
+        network,
+        approach.recipe,
+        prepared.of("train"),
+        prepared.of("validation"),
+        views=views and [view[teaching] for view in views],
+        groups=loaded.groups[teaching],
+        fill=loaded.resizing.fill,
+        seed=settings.seed,
+        device=device,
+        checkpoint=settings.out / "checkpoint.pt",
+        on_step=lambda step: reporter.step(step, approach.recipe.epochs),
+    )
+    write_table(settings.out / "curves.csv", CURVES, [[row[name] for name in CURVES] for row in curves])
+
+    reporter.stage("Calibrating, exporting and measuring")
+    return _finish(settings, approach, prepared, network, config["weights"], sum(row["seconds"] for row in curves))
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The photos of a run, and the part that each belongs to."""
+
+    loaded: Loaded
+    parts: npt.NDArray[np.str_]
+    protocol: SplitChoice
+
+    def of(self, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        return self.loaded.pixels[self.parts == part], self.loaded.truth[self.parts == part]
+
+
+def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Prepared:
+    loaded = load(settings, approach, reporter)
+    protocol, parts = _split(loaded.manifest, settings)
+    parts = parts[loaded.chosen]
+    for part in PARTS:
+        if not (parts == part).any():
+            raise RunError(f"{settings.data}: the {part} part has no photos; add some, or choose another --split")
+    return _Prepared(loaded, parts, protocol)
+
+
+def _finish(
+    settings: Settings,
+    approach: Approach,
+    prepared: _Prepared,
+    network: Classifying,
+    weights: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """Calibrate on the validation part, make the model file, and measure that file."""
+    from clothing_classifier.card import FORMAT_VERSION, ModelCard
+    from clothing_classifier.classifier import Classifier
+    from clothing_classifier.evaluation.metrics import measure
+    from clothing_classifier.training.calibration import choose_threshold, fit_temperature
+    from clothing_classifier.training.export import export, pack
+    from clothing_classifier.training.fit import compute_logits
+
+    loaded, parts = prepared.loaded, prepared.parts
+    labels = loaded.labels
+    pixels, truth = prepared.of("validation")
+    logits = compute_logits(network, pixels)
+    temperature = fit_temperature(logits, truth)
+    likelihood = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
+    promise = choose_threshold(likelihood / likelihood.sum(1, keepdims=True), truth)
+    counts = Counter(photo.label for photo in loaded.photos)
+    card = ModelCard(
+        name=approach.name,
+        labels=labels,
+        resizing=loaded.resizing,
+        threshold=promise.threshold,
+        temperature=temperature,
+        promise={**promise.to_dict(), "measured_on": f"the validation part, {len(truth)} photos"},
+        metrics={},
+        data={
+            "edition": loaded.manifest.edition,
+            "digest": loaded.manifest.digest,
+            "photos": len(loaded.photos),
+            "classes": {label: counts[label] for label in labels},
+            "parts": {part: int((parts == part).sum()) for part in PARTS},
+            "split": _PROTOCOLS[prepared.protocol],
+            "seed": settings.seed,
+        },
+        training={
+            "approach": approach.name,
+            "summary": approach.summary,
+            "backbone": approach.backbone,
+            "recipe": approach.recipe.to_dict(),
+            "command": settings.describe("train", f"--split {prepared.protocol}"),
+            "seconds": round(seconds),
+        },
+        weights=weights,
+        licence=LICENCE,
+        version=__version__,
+        commit=find_commit(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        format=FORMAT_VERSION,
+    )
+    graph = export(network, temperature, pixels[:16])
+    model = settings.out / "model.onnx"
+    write_bytes(model, pack(graph, card))
+
+    # Measured through the file and the class that users have, so that what is measured is what ships.
+    classifier = Classifier.load(model)
+    metrics: dict[str, Any] = {}
+    rows: list[Sequence[Any]] = []
+    for part in ("validation", "test"):
+        pixels, truth = prepared.of(part)
+        batches = [classifier.run(pixels[i : i + _BATCH]).probabilities for i in range(0, len(pixels), _BATCH)]
+        probabilities = np.concatenate(batches)
+        photos = [photo for photo, where in zip(loaded.photos, parts, strict=True) if where == part]
+        senders = [photo.sender or photo.path for photo in photos] if prepared.protocol == "sender" else None
+        metrics[part] = {
+            "protocol": f"{_PROTOCOLS[prepared.protocol]}; {part} part, seed {settings.seed}",
+            **measure(truth, probabilities, labels, threshold=promise.threshold, groups=senders),
+        }
+        for photo, row in zip(photos, probabilities, strict=True):
+            rows.append((photo.path, part, photo.label, labels[int(row.argmax())], *(f"{p:.6f}" for p in row)))
+    write_bytes(model, pack(graph, replace(card, metrics=metrics)))
+    write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
+    write_bytes(settings.out / "metrics.json", to_json(metrics))
+    return metrics
+
+
+def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice, npt.NDArray[np.str_]]:
+    photos = manifest.kept
+    given = [photo.part for photo in photos]
+    choice = settings.split or ("given" if all(given) else "random")
+    if choice == "given":
+        if not all(given):
+            raise RunError(f"{settings.data}: has no train, validation and test folders; choose another --split")
+        return choice, np.array(given)
+    labels, senders = [photo.label or "" for photo in photos], [photo.sender for photo in photos]
+    return choice, split(labels, senders, choice, seed=settings.seed)

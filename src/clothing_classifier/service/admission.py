@@ -1,0 +1,99 @@
+"""How much a service takes on at once. It turns away early what it could not serve soon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from clothing_classifier.service.problems import Problem
+from clothing_classifier.service.settings import Settings
+
+_LONGEST_ADVICE: Final = 30  # seconds
+
+
+class Admission:
+    """Counts what is under way: requests, their bodies' bytes, and their photos. Used in the event loop only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seconds_a_photo = 0.02
+        self.requests = 0
+        self.photos = 0
+        self.bytes = 0
+        self.stopping = False
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request while it is read and computed.
+
+        Raises:
+            Problem: there is no room for it.
+        """
+        if self.stopping:
+            raise Problem("stopping", "The service is stopping; ask again soon.", headers={"Retry-After": "5"})
+        if self.requests >= self._settings.requests or self.photos >= self._settings.photos:
+            raise self._overloaded()
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @contextmanager
+    def body(self) -> Iterator[Hold]:
+        """Count a body's bytes for as long as they are held."""
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            self.bytes -= hold.size
+
+    @contextmanager
+    def work(self, photos: int) -> Iterator[None]:
+        """Count photos while they are decoded and computed."""
+        self.photos += photos
+        try:
+            yield
+        finally:
+            self.photos -= photos
+
+    def computed(self, photos: int, seconds: float) -> None:
+        """Learn how fast the model is, for the advice when to ask again."""
+        self._seconds_a_photo += 0.1 * (seconds / photos - self._seconds_a_photo)
+
+    def hold(self, size: int) -> None:
+        """Take bytes.
+
+        Raises:
+            Problem: there is no room for them.
+        """
+        if self.bytes + size > self._settings.held_bytes:
+            raise self._overloaded()
+        self.bytes += size
+
+    def _overloaded(self) -> Problem:
+        seconds = math.ceil(max(self.photos, self.requests) * self._seconds_a_photo)
+        advice = str(min(max(seconds, 1), _LONGEST_ADVICE))
+        return Problem(
+            "overloaded", f"Too much is under way; ask again in {advice} s.", headers={"Retry-After": advice}
+        )
+
+
+class Hold:
+    """The bytes of one body."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Count up to ``size`` bytes in all.
+
+        Raises:
+            Problem: there is no room for them.
+        """
+        if size > self.size:
+            self._admission.hold(size - self.size)
+            self.size = size

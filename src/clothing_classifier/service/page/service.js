@@ -1,0 +1,240 @@
+/** The service as this page sees it: the model that answers, and the photos that wait for it. */
+
+const LANES = 3; // requests at once
+const GROUP = 4; // photos a request
+const GROUP_BYTES = 12e6;
+const ATTEMPTS = 5; // of a request that gets no answer
+const BUSY_ATTEMPTS = 30; // of one that is told to come again
+const LONGEST_WAIT = 300e3; // ms for one answer
+
+const GONE = "cannot be read any more: it was moved, renamed or changed after you added it; add it again";
+const SILENT = "was not classified: the service does not answer";
+
+/**
+ * Sends photos in small groups, a few at once, and comes again where the service is busy or does not answer.
+ *
+ * A photo is `{file, attempts, …}`. `listener` has
+ * - `sent(photo)`, `answered(photo, result, model)`, `failed(photo, {kind, reason, again})`;
+ * - `state(state)`: `{kind: "going"}`, `{kind: "busy" | "silent", seconds}`, `{kind: "stopped" | "locked"}`;
+ * - `described(model)`: the answer of `GET v1/model`.
+ */
+export class Service {
+  #listener;
+  #key = "";
+  #model = null;
+  #describing = false;
+  #waiting = [];
+  #flying = 0;
+  #failures = 0; // in a row
+  #since = 0; // what set out before this moment and failed is of the same failure
+  #timer = 0;
+  #locked = false;
+
+  constructor(listener) {
+    this.#listener = listener;
+  }
+
+  get model() {
+    return this.#model;
+  }
+
+  /** Ask for the model, which is needed before any photo is sent. */
+  start() {
+    this.#pump();
+  }
+
+  send(photos) {
+    for (const photo of photos) photo.attempts = 0;
+    this.#waiting.push(...photos);
+    if (!this.#timer) this.#failures = 0;
+    this.#pump();
+  }
+
+  /** Take photos back. What is on its way is answered, but nobody listens. */
+  forget(photos) {
+    const gone = new Set(photos);
+    this.#waiting = this.#waiting.filter((photo) => !gone.has(photo));
+  }
+
+  unlock(key) {
+    this.#key = key;
+    this.#locked = false;
+    this.#pump();
+  }
+
+  /** Do not wait any longer. */
+  now() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#failures = 0;
+    this.#since = performance.now();
+    this.#pump();
+  }
+
+  #pump() {
+    if (this.#timer || this.#locked) return;
+    if (!this.#model) {
+      if (!this.#describing) this.#describe();
+      return;
+    }
+    while (this.#flying < LANES && this.#waiting.length && !this.#timer && !this.#locked) {
+      const group = this.#take();
+      this.#flying += 1;
+      this.#post(group).finally(() => {
+        this.#flying -= 1;
+        this.#pump();
+      });
+    }
+  }
+
+  /** The next photos. A few are shared out among the lanes, and one that failed goes alone. */
+  #take() {
+    const limits = this.#model.limits ?? {};
+    const most = Math.min(GROUP, limits.files ?? GROUP, Math.ceil(this.#waiting.length / LANES));
+    const group = [];
+    for (let bytes = 0; group.length < most && this.#waiting.length; ) {
+      const [photo] = this.#waiting;
+      bytes += photo.file.size;
+      if (group.length && (bytes > GROUP_BYTES || photo.attempts)) break;
+      group.push(this.#waiting.shift());
+      if (photo.attempts) break;
+    }
+    return group;
+  }
+
+  async #describe() {
+    this.#describing = true;
+    const started = performance.now();
+    try {
+      const response = await this.#fetch("v1/model");
+      if (response.ok) {
+        this.#model = await response.json();
+        this.#recovered();
+        this.#listener.described(this.#model);
+      } else if (response.status === 401) {
+        this.#lock();
+      } else if (response.status === 503) {
+        this.#hold("busy", retryAfter(response));
+      } else {
+        this.#failed(started);
+      }
+    } catch {
+      this.#failed(started);
+    } finally {
+      this.#describing = false;
+      this.#pump();
+    }
+  }
+
+  async #post(group) {
+    const body = new FormData();
+    for (const photo of group) {
+      body.append("photos", photo.file, photo.file.name || "photo");
+      this.#listener.sent(photo);
+    }
+    const started = performance.now();
+    let response;
+    let answer;
+    try {
+      response = await this.#fetch("v1/predictions?top=5&evidence=true", { method: "POST", body });
+      answer = await response.json().catch(() => null);
+    } catch {
+      return this.#unanswered(group, started);
+    }
+    if (response.ok && answer?.results?.length === group.length) {
+      this.#recovered();
+      group.forEach((photo, i) => {
+        const { error, ...result } = answer.results[i];
+        if (error) this.#fail(photo, error.kind, error.reason, error.kind === "timeout" || error.kind === "busy");
+        else this.#listener.answered(photo, result, answer.model);
+      });
+    } else if (response.status === 401) {
+      this.#waiting.unshift(...group);
+      this.#lock();
+    } else if (response.status === 503) {
+      const tired = group.filter((photo) => (photo.refused = (photo.refused ?? 0) + 1) >= BUSY_ATTEMPTS);
+      for (const photo of tired) {
+        photo.refused = 0;
+        this.#fail(photo, "busy", "was not classified: the service has too much to do; try again later", true);
+      }
+      this.#waiting.unshift(...group.filter((photo) => !tired.includes(photo)));
+      this.#hold("busy", retryAfter(response));
+    } else if (group.length > 1) {
+      // Something is wrong with the request as a whole. Alone, the others will do.
+      for (const photo of group) photo.attempts += 1;
+      this.#waiting.unshift(...group);
+    } else {
+      const again = response.ok || response.status >= 500 || [408, 429].includes(response.status);
+      const plain = response.ok
+        ? "got an answer that this page does not understand; reload the page"
+        : `was refused by the service (status ${response.status})`;
+      this.#fail(group[0], "refused", answer?.detail ?? plain, again);
+    }
+  }
+
+  async #unanswered(group, started) {
+    for (const photo of [...group].reverse()) {
+      photo.attempts += 1;
+      // A file that is gone looks like a lost connection: the browser finds out while it sends.
+      const readable = await photo.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+      if (!readable) this.#fail(photo, "gone", GONE, false);
+      else if (photo.attempts >= ATTEMPTS) this.#fail(photo, "silent", SILENT, true);
+      else this.#waiting.unshift(photo);
+    }
+    if (this.#waiting.length) this.#failed(started);
+    else this.#listener.state({ kind: "stopped" });
+  }
+
+  #failed(started) {
+    if (started < this.#since) return;
+    this.#failures += 1;
+    if (this.#failures < ATTEMPTS) {
+      this.#hold("silent", 2 ** (this.#failures - 1));
+      return;
+    }
+    const photos = this.#waiting.splice(0);
+    for (const photo of photos) this.#fail(photo, "silent", SILENT, true);
+    this.#failures = 0;
+    this.#since = performance.now();
+    if (!this.#model) this.#hold("silent", 15);
+    else this.#listener.state({ kind: "stopped" });
+  }
+
+  #fail(photo, kind, reason, again) {
+    this.#listener.failed(photo, { kind, reason, again });
+  }
+
+  #recovered() {
+    this.#failures = 0;
+    this.#listener.state({ kind: "going" });
+  }
+
+  #lock() {
+    if (this.#locked) return;
+    this.#locked = true;
+    this.#listener.state({ kind: "locked", wrong: this.#key !== "" });
+  }
+
+  #hold(kind, seconds) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#timer = 0;
+      this.#since = performance.now();
+      this.#pump();
+    }, 1000 * seconds);
+    this.#since = Infinity;
+    this.#listener.state({ kind, seconds });
+  }
+
+  #fetch(address, options = {}) {
+    const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {};
+    const signal = AbortSignal.timeout?.(LONGEST_WAIT);
+    return fetch(address, { ...options, headers, signal, credentials: "omit", cache: "no-store" });
+  }
+}
+
+function retryAfter(response) {
+  const header = response.headers.get("retry-after") ?? "";
+  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Math.min(60, Math.max(0.5, Number.isFinite(seconds) ? seconds : 2));
+}

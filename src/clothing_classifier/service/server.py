@@ -1,0 +1,163 @@
+"""Listening, and stopping without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from clothing_classifier.service.app import Service
+from clothing_classifier.service.problems import MEDIA_TYPE, Problem
+
+_HEAD_SECONDS: Final = 10.0
+"""Seconds that a request's head may take to come."""
+
+_IDLE_SECONDS: Final = 15
+"""Seconds that a connection is kept without a request."""
+
+_GRACE: Final = 0.3
+"""Seconds for which a service that stops still answers, so that whoever asks is told and goes elsewhere."""
+
+_LONGEST_STOP: Final = 25.0
+"""Seconds that what is under way gets to be finished. Most supervisors kill after thirty."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        host: an address or a name of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        OSError: it cannot listen there.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    # With the protocol named: only then does asyncio send small answers at once (TCP_NODELAY), 40 ms sooner.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would let two services share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(service: Service, listener: socket.socket, *, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT. What is under way then is finished; a second signal ends it.
+
+    Args:
+        service: what is served.
+        listener: what it is served on.
+        ready: called as soon as requests are answered.
+    """
+    # What clients send is no news for the log; what fails in here is.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    config = uvicorn.Config(
+        service.app,
+        http=_Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=5,
+    )
+    _Server(config, service, ready).run([listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._ready = ready
+        self._stopped: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Unlike uvicorn's own, this one does not send the signal again once all is done: the process ends with 0.
+        handlers = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._stopped is not None:
+            self.should_exit = self.force_exit = True
+        else:
+            self._stopped = monotonic()
+            self._service.admission.stopping = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stopped is not None:
+            passed = monotonic() - self._stopped
+            if (passed > _GRACE and not self._service.admission.requests) or passed > _LONGEST_STOP:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 whose heads must come in time, and whose errors are problems too."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Give the head of a request that has begun some seconds to be complete."""
+        waiting = self.conn.their_state is h11.IDLE
+        if waiting and self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        elif not waiting and self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def send_400_response(self, msg: str) -> None:
+        problem = Problem("malformed", "This is not an HTTP request that can be read, or its head is too large.")
+        body = problem.body()
+        headers: Any = [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()

@@ -1,0 +1,88 @@
+"""Features of a frozen backbone: computed once, kept on disk, and sliced from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clothing_classifier.training.networks import Classifying
+
+_BATCH: Final = 32
+_VIEWS: Final = 2
+
+Features = npt.NDArray[np.float32]
+
+
+def compute_features(
+    network: Classifying,
+    pixels: npt.NDArray[np.uint8],
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Features, Features]:
+    """Return the embeddings of photos and of their mirror images, from disk if they were computed before.
+
+    They are kept in the user's cache folder (``$XDG_CACHE_HOME``, by default ``~/.cache``) under a key of all that
+    they follow from: every pixel, every parameter of the normalisation and of the backbone, the code's version.
+
+    Args:
+        network: its head does not count.
+        pixels: ``uint8 [N, H, W, 3]``.
+        device: where to compute.
+        progress: called with the number of photos done and of all.
+
+    Returns:
+        Two arrays ``float32 [N, D]``.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clothing-classifier" / "features"
+    file = folder / f"{_key(network, pixels)}.npy"
+    with suppress(OSError, ValueError, EOFError):  # not there yet, or of no use: then it is computed
+        kept = np.load(file)
+        if kept.shape == (_VIEWS, len(pixels), network.head.in_features) and kept.dtype == np.float32:
+            progress(len(pixels), len(pixels))
+            return kept[0], kept[1]
+
+    found = _compute(network, pixels, device, progress)
+    with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as opened:
+            np.save(opened, found)
+        partial.replace(file)
+    return found[0], found[1]
+
+
+def _compute(
+    network: Classifying,
+    pixels: npt.NDArray[np.uint8],
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> Features:
+    network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    found = np.empty((_VIEWS, len(pixels), network.head.in_features), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(pixels), _BATCH):
+            batch = torch.from_numpy(pixels[start : start + _BATCH]).to(device).permute(0, 3, 1, 2).float()
+            for view, inputs in enumerate((batch, batch.flip(3))):
+                maps = network.embed(inputs.contiguous(memory_format=torch.channels_last))
+                found[view, start : start + _BATCH] = maps.mean((2, 3)).float().cpu().numpy()
+            progress(min(start + _BATCH, len(pixels)), len(pixels))
+    return found
+
+
+def _key(network: Classifying, pixels: npt.NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(b"features 1")
+    digest.update(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    for name, value in network.state_dict().items():
+        if not name.startswith("head."):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+from clothing_classifier.evaluation.metrics import confusion, score
+from clothing_classifier.runs import RunError, Settings, cross_validate
+from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.splits import assign_folds
+
+CLASSES = ("Dress", "Hat", "Shorts", "Skirt")
+SMALL = "mobilenetv2_035"
+CHANGING = ("cost", "training")
+"""What a run measures of its machine, and where it was; all else is the same however often it was stopped."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen senders, each with photos of two classes; a class is a colour, a sender a shade of grey behind it."""
+    root = tmp_path_factory.mktemp("data") / "wardrobe"
+    (root / "images").mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    rows = []
+    for sender in range(16):
+        for number in range(6):
+            label = (sender + number % 2) % len(CLASSES)
+            pixels = noise.integers(0, 60, (64, 48, 3), dtype=np.uint8) + np.uint8(4 * sender)
+            pixels[16:48, 12:36] = noise.integers(0, 60, (32, 24, 3), dtype=np.uint8)
+            pixels[16:48, 12:36, label % 3] += np.uint8(120 if label < 3 else 60)
+            if label == 3:
+                pixels[16:48, 12:36] += np.uint8(60)
+            name = f"{sender:02}-{number}"
+            Image.fromarray(pixels).save(root / "images" / f"{name}.jpg", quality=95)
+            rows.append((name, sender, CLASSES[label], bool(sender % 2)))
+    with (root / "images.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "sender_id", "label", "kids"))
+        writer.writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parameters of a small backbone that learned nothing: any features do for these colours."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(timm.create_model(SMALL, num_classes=0).state_dict(), file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def small(dataset: Path, out: Path, **changes: Any) -> Settings:
+    approach = APPROACHES["custom-cnn"]
+    approach = replace(approach, recipe=replace(approach.recipe, batch_size=16, epochs=2))
+    return replace(Settings(approach=approach, data=dataset, out=out, seed=1, folds=3, device="cpu"), **changes)
+
+
+def frozen(dataset: Path, out: Path, weights: Path, **changes: Any) -> Settings:
+    approach = replace(APPROACHES["mobilenetv2-frozen"].with_backbone(SMALL), height=96, width=64)
+    return replace(small(dataset, out, approach=approach, weights=str(weights)), **changes)
+
+
+def figures(run: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    for row in metrics["folds"]:
+        del row["seconds"]
+    return {key: value for key, value in metrics.items() if key not in CHANGING}
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    cross_validate(small(dataset, out, split="sender"))
+    return out
+
+
+def test_every_photo_is_judged_once_by_a_network_that_met_neither_it_nor_its_sender(run: Path) -> None:
+    rows = read(run / "predictions.csv")
+    assert len(rows) == len({row["path"] for row in rows}) == 96
+    assert {row["fold"] for row in rows} == {"0", "1", "2"}
+    folds_of = Counter((row["sender"], row["fold"]) for row in rows)
+    assert len(folds_of) == 16, "no sender is in two folds"
+    assert [(row["path"], row["fold"]) for row in rows] == [
+        (row["path"], row["fold"]) for row in read(run / "folds.csv")
+    ]
+
+
+def test_the_figures_follow_from_the_predictions(run: Path) -> None:
+    rows = read(run / "predictions.csv")
+    metrics = json.loads((run / "metrics.json").read_text())
+    truth = np.array([CLASSES.index(row["label"]) for row in rows])
+    predicted = np.array([CLASSES.index(row["predicted"]) for row in rows])
+    probabilities = np.array([[float(row[label]) for label in CLASSES] for row in rows])
+    assert (probabilities.argmax(1) == predicted).all()
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    expected = score(confusion(truth, predicted, len(CLASSES)))
+    assert {name: metrics[name] for name in expected} == expected
+    for row in metrics["folds"]:
+        own = np.array([int(r["fold"]) == row["fold"] for r in rows])
+        assert score(confusion(truth[own], predicted[own], len(CLASSES)))["weighted_f1"] == row["weighted_f1"]
+    assert metrics["by"]["kids"]["kids"]["photos"] == 48
+    assert metrics["by"]["sender_size"] == {"5-19": {"photos": 96, **expected}}
+    assert sum(row["photos"] for row in metrics["reliability"]) == 96
+    last = metrics["coverage"][-1]
+    assert last["coverage"] == 1
+    assert last["risk"] == pytest.approx(1 - expected["accuracy"], abs=1e-4)
+    assert metrics["cost"]["parameters"] > 1e6
+    assert metrics["cost"]["bytes"] > 4 * metrics["cost"]["parameters"]
+
+
+def test_evidence_is_kept_of_mistakes_and_adds_up_to_their_margin(run: Path) -> None:
+    evidence = np.load(run / "evidence.npy")
+    rows = read(run / "predictions.csv")
+    wrong = np.array([row["label"] != row["predicted"] for row in rows])
+    assert evidence.shape[:2] == (96, 2)
+    shown = ~np.isnan(evidence).all((1, 2, 3))
+    assert (shown == wrong).all(), "so few mistakes are all kept"
+    for fold in range(3):
+        with np.load(run / f"fold-{fold}.npz") as kept:
+            for place, maps in zip(kept["mistakes"], kept["maps"], strict=True):
+                np.testing.assert_array_equal(maps, evidence[place])
+
+
+def test_the_record_says_what_was_run_and_names_no_path(run: Path, dataset: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert (config["approach"], config["protocol"], config["folds"]) == ("custom-cnn", "sender", 3)
+    assert config["data"]["photos"] == 96
+    assert config["data"]["senders"] == 16
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "no sender in two folds" in metrics["protocol"]
+    assert metrics["training"]["command"].startswith("clothing crossval custom-cnn --data wardrobe --out first --folds")
+    for file in run.glob("*.json"):
+        assert str(dataset.parent) not in file.read_text()
+    assert not list(run.glob("*checkpoint*")), "a finished fold needs no checkpoint"
+
+
+def test_all_approaches_get_the_same_folds_and_a_top_approach_a_part_of_them(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    approach = replace(small(dataset, tmp_path).approach, top=2, name="two")
+    cross_validate(small(dataset, tmp_path / "two", approach=approach, split="sender", epochs=1))
+    all_folds = {row["path"]: row["fold"] for row in read(run / "folds.csv")}
+    rows = read(tmp_path / "two" / "folds.csv")
+    assert {row["label"] for row in rows} == {"Dress", "Hat"}
+    assert len(rows) == 48
+    assert all(all_folds[row["path"]] == row["fold"] for row in rows)
+
+
+def test_frozen_features_are_computed_once_for_all_protocols(
+    dataset: Path, weights: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross_validate(frozen(dataset, tmp_path / "random", weights))
+    kept = list(cache.rglob("*.npy"))
+    assert len(kept) == 1
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("features are computed again")
+
+    monkeypatch.setattr("clothing_classifier.training.features._compute", refuse)
+    metrics = cross_validate(frozen(dataset, tmp_path / "sender", weights, split="sender"))
+    assert metrics["accuracy"] > 0.5, "chance is a quarter"
+    assert read(tmp_path / "sender" / "curves.csv") == []
+    config = json.loads((tmp_path / "sender" / "config.json").read_text())
+    assert config["backbone"] == SMALL
+    assert config["weights"]["source"] == "file: small.safetensors"
+
+    with kept[0].open("r+b") as file:  # a damaged cache is no cache
+        file.truncate(1000)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    again = cross_validate(frozen(dataset, tmp_path / "again", weights, split="sender"))
+    assert again["confusion"] == metrics["confusion"]
+
+
+def test_a_frozen_backbone_needs_weights(dataset: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs weights"):
+        cross_validate(replace(frozen(dataset, tmp_path / "run", weights), weights="none"))
+
+
+def test_another_run_a_damaged_fold_and_a_given_split_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="differs in: protocol; choose another folder"):
+        cross_validate(small(dataset, run, split="random"))
+    with pytest.raises(RunError, match="makes its own folds"):
+        cross_validate(small(dataset, tmp_path, split="given"))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in run.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "fold-1.npz").write_bytes(b"PK nothing")
+    with pytest.raises(RunError, match=r"fold-1\.npz: is damaged"):
+        cross_validate(small(dataset, copy, split="sender"))
+    (copy / "fold-1.npz").unlink()
+    cross_validate(small(dataset, copy, split="sender"))
+    assert figures(copy) == figures(run)
+
+
+def command_line(dataset: Path, out: Path) -> list[str]:
+    words = ["crossval", "custom-cnn", "--data", str(dataset), "--out", str(out), "--epochs", "2", "--device", "cpu"]
+    return [sys.executable, "-m", "clothing_classifier", *words, "--folds", "sender", "--count", "3"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_at_random_moments_it_ends_with_the_same_figures(dataset: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(command_line(dataset, tmp_path / "whole"), capture_output=True, text=True, timeout=300)
+    whole = time.monotonic() - started
+    assert done.returncode == 0, done.stderr
+    assert "weighted F1" in done.stdout
+    out = tmp_path / "killed"
+    moments = random.Random(5)
+    killed = 0
+    for _ in range(4):
+        process = subprocess.Popen(command_line(dataset, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=whole * moments.uniform(0.4, 0.9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed, "at least the first is killed before its end"
+    subprocess.run(command_line(dataset, out), check=True, capture_output=True, timeout=300)
+    assert figures(out) == figures(tmp_path / "whole")
+    for name in ("predictions.csv", "folds.csv", "config.json", "evidence.npy"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_folds_are_those_of_the_whole_data(run: Path) -> None:
+    rows = read(run / "folds.csv")
+    expected = assign_folds([r["label"] for r in rows], [r["sender"] for r in rows], "sender", folds=3, seed=1)
+    assert [int(row["fold"]) for row in rows] == expected.tolist()

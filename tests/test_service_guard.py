@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
+
+from clothing_classifier.service.admission import Admission
+from clothing_classifier.service.guard import Guard, allowed_hosts
+from clothing_classifier.service.metrics import Metrics
+from clothing_classifier.service.settings import Settings
+
+LOOPBACK = allowed_hosts("127.0.0.1", set())
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["method"].encode()})
+
+
+def ask(path: str, settings: Settings, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], Any]:
+    """Return status, headers and body of what the guard or the app behind it answers."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()],
+    }
+    guard = Guard(hello, settings, {"/v1/model"}, Metrics(), Admission(settings))
+    asyncio.run(guard(scope, receive, send))
+    start, *bodies = sent
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    body = b"".join(message.get("body", b"") for message in bodies)
+    return start["status"], found, json.loads(body) if body.startswith(b"{") else body
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST", "localhost."])
+def test_the_service_answers_to_its_names(host: str) -> None:
+    assert ask("/", Settings(hosts=LOOPBACK), host=host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "192.0.2.1"])
+def test_and_to_no_other(host: str) -> None:
+    status, headers, body = ask("/", Settings(hosts=LOOPBACK), host=host)
+    assert status == 421
+    assert headers["content-type"] == "application/problem+json"
+    assert body["type"] == "/docs#misdirected"
+
+
+def test_which_names_are_allowed() -> None:
+    assert "shop.example" in allowed_hosts("127.0.0.1", {"shop.example:8000"})
+    assert "192.0.2.1" in allowed_hosts("192.0.2.1", set())
+    assert allowed_hosts("0.0.0.0", set()) == allowed_hosts("::", set()) == frozenset()
+    assert "evil.example" not in allowed_hosts("0.0.0.0", {"shop.example"})
+    assert "shop.example" in allowed_hosts("0.0.0.0", {"shop.example"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec_fetch_site": "same-origin", "origin": "http://localhost"}, 200),
+        ({"sec_fetch_site": "none"}, 200),
+        ({"sec_fetch_site": "cross-site"}, 403),
+        ({"sec_fetch_site": "same-site"}, 403),
+        ({"origin": "http://localhost:8000"}, 200),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+def test_only_the_own_page_may_post(headers: dict[str, str], status: int) -> None:
+    assert ask("/v1/x", Settings(), method="POST", host="localhost:8000", **headers)[0] == status
+    assert ask("/v1/x", Settings(), method="GET", host="localhost:8000", **headers)[0] == 200
+
+
+KEY = "s3cret key"
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/", "/v1", "/metrics", "/docs"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": f"Bearer {KEY}"}, 200),
+        ({"authorization": f"bearer {KEY}"}, 200),
+        ({"x_api_key": KEY}, 200),
+        ({"authorization": f"Bearer {KEY}x"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"x_api_key": ""}, 401),
+        ({"x_api_key": "\xff"}, 401),
+        ({"authorization": "Basic ???"}, 401),
+    ],
+)
+def test_the_key(path: str, headers: dict[str, str], status: int) -> None:
+    found, answered, body = ask(path, Settings(key=KEY), **headers)
+    assert found == status
+    if status == 401:
+        assert answered["www-authenticate"].split()[0] == ("Basic" if path == "/docs" else "Bearer")
+        assert KEY not in json.dumps(body)
+
+
+def test_a_browser_may_show_the_key_for_the_documentation_only() -> None:
+    credentials = "Basic " + base64.b64encode(f"any:{KEY}".encode()).decode()
+    assert ask("/docs", Settings(key=KEY), authorization=credentials)[0] == 200
+    assert ask("/v1/model", Settings(key=KEY), authorization=credentials)[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/healthz", "/readyz", "/v10"])
+def test_what_needs_no_key(path: str) -> None:
+    assert ask(path, Settings(key=KEY))[0] == 200
+
+
+@given(shown=st.text(st.characters(codec="latin-1")))
+def test_no_other_key_opens(shown: str) -> None:
+    if shown.strip() != KEY:
+        assert ask("/v1/x", Settings(key=KEY), x_api_key=shown)[0] == 401
+
+
+@pytest.mark.parametrize("key", ["", " ", "a\nb", "ключ", " a"])
+def test_keys_that_no_header_can_hold(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        Settings(key=key)
+
+
+def test_every_answer_has_strict_headers() -> None:
+    for status, headers, _ in (ask("/", Settings()), ask("/v1/x", Settings(key=KEY))):
+        assert status in (200, 401)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert headers["cache-control"] == "no-store"
+        assert "server" not in headers
+
+
+def test_head_is_answered_as_get() -> None:
+    assert ask("/", Settings(), method="HEAD")[2] == b"GET"
+
+
+def test_a_limit_must_be_above_nothing() -> None:
+    with pytest.raises(ValueError, match="files must be above 0"):
+        Settings(files=0)

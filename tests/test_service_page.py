@@ -1,0 +1,719 @@
+"""The page, used as a person does: a real service on loopback, and Chromium."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from clothing_classifier import Classifier
+from clothing_classifier.classifier import Prediction
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+PATIENCE = 60_000  # ms; how long the page may take on a busy machine
+
+# What the page did that nobody sees: what it said to a screen reader, and the addresses of blobs that it holds.
+WATCH = """
+window.said = []; window.held = new Set(); window.violations = [];
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  violations.push(`${violatedDirective} ${blockedURI}`);
+});
+const create = URL.createObjectURL, revoke = URL.revokeObjectURL;
+URL.createObjectURL = (blob) => { const url = create(blob); held.add(url); return url; };
+URL.revokeObjectURL = (url) => { held.delete(url); revoke(url); };
+addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
+  said.push(document.getElementById("live").textContent);
+}).observe(document.getElementById("live"), { childList: true }));
+"""
+
+
+@contextmanager
+def serving(threshold: float, *options: str, port: int = 0, key: str | None = None) -> Iterator[str]:
+    """A service of the shipped model; gives its address."""
+    command = [sys.executable, "-m", "clothing_classifier", "serve", "--threads", "1", "--threshold", str(threshold)]
+    environment = {name: value for name, value in os.environ.items() if name != "CLOTHING_API_KEY"}
+    if key is not None:
+        environment["CLOTHING_API_KEY"] = key
+    process = subprocess.Popen(
+        [*command, "--port", str(port), *options], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stderr
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if address := re.search(r"http://\S+/", line):
+                break
+        else:
+            pytest.fail("the service did not start: " + "".join(lines))
+        yield address[0]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=20)
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def predictions() -> dict[str, Prediction]:
+    """What the shipped model says of the examples, with a threshold that half of them reach."""
+    classifier = Classifier.load()
+    found = {path.name: classifier.predict(path) for path in EXAMPLES}
+    middle = statistics.median(prediction.probability for prediction in found.values())
+    return {name: Prediction(one.labels, one.probabilities, middle) for name, one in found.items()}
+
+
+@pytest.fixture(scope="module")
+def threshold(predictions: dict[str, Prediction]) -> float:
+    return next(iter(predictions.values())).threshold
+
+
+@pytest.fixture(scope="module")
+def service(threshold: float) -> Iterator[str]:
+    with serving(threshold) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, as in: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser, service: str) -> Iterator[Visit]:
+    """A function: opens the page. At the end, nothing in the console and no breach of the policy may be left."""
+    opened: list[tuple[Page, list[str], str]] = []
+
+    def visit(address: str | None = None, *, expected: str = "(?!)", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.add_init_script(WATCH)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.append((page, complaints, expected))
+        page.goto(address or service)
+        return page
+
+    yield visit
+    for page, complaints, expected in opened:
+        violations = page.evaluate("violations")
+        assert violations == []
+        assert [complaint for complaint in complaints if not re.search(expected, complaint)] == []
+
+
+def pick(page: Page, *paths: Path) -> None:
+    page.set_input_files("#pick", [str(path) for path in paths])
+
+
+def card(page: Page, name: str) -> Locator:
+    return page.locator(".photo").filter(has=page.locator(".name").get_by_text(name, exact=True))
+
+
+def focus(page: Page, name: str) -> None:
+    card(page, name).locator("article").focus()
+
+
+def focused(page: Page) -> str:
+    name = page.evaluate("document.activeElement.querySelector('.name')?.textContent ?? document.activeElement.id")
+    return str(name)
+
+
+def wait_until_done(page: Page, photos: int) -> None:
+    expect(page.locator("#results-heading")).to_have_text(re.compile(f"^{photos} photos?$"))
+    expect(page.locator("#progress")).to_have_class("done")
+
+
+def names(page: Page) -> list[str]:
+    return page.locator(".photo .name").all_text_contents()
+
+
+def drop(page: Page, *paths: Path) -> None:
+    """Drop files or folders from outside of the browser."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+        if kind == "dragOver":
+            expect(page.get_by_text("Drop to classify")).to_be_visible()
+    expect(page.get_by_text("Drop to classify")).to_be_hidden()
+
+
+def download(page: Page) -> list[dict[str, str]]:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download CSV").click()
+    content = Path(waiting.value.path()).read_bytes()
+    assert re.fullmatch(r"clothing-\d{4}-\d\d-\d\d-\d{4}\.csv", waiting.value.suggested_filename)
+    assert content.startswith(b"\xef\xbb\xbf")
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+
+
+def percent(probability: float) -> str:
+    if 0 < probability < 0.01:
+        return "<1\u202f%"
+    if 0.99 < probability < 1:
+        return ">99\u202f%"
+    return f"{int(100 * probability + 0.5)}\u202f%"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_photo_shows_what_the_model_says(
+    visit: Visit, predictions: dict[str, Prediction], threshold: float, scheme: str
+) -> None:
+    page = visit(color_scheme=scheme)
+    expect(page.get_by_role("heading", name="Drop photos of clothing here")).to_be_visible()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    assert names(page) == [path.name for path in EXAMPLES]
+    for name, prediction in predictions.items():
+        shown = card(page, name)
+        heading = shown.get_by_role("heading")
+        if prediction.sure:
+            expect(heading).to_have_text(prediction.label + percent(prediction.probability))
+            listed = prediction.top(4)[1:]
+        else:
+            expect(heading).to_have_text("Not sure")
+            expect(shown).to_contain_text(f"Best guesses; it needs {percent(threshold)}")
+            listed = prediction.top(3)
+        rows = shown.locator(".guess")
+        assert rows.locator(".label").all_text_contents() == [label for label, _ in listed]
+        assert rows.locator(".share").all_text_contents() == [percent(share) for _, share in listed]
+        for row, (_, share) in zip(rows.locator(".meter").all(), listed, strict=True):
+            widths = row.evaluate("meter => [meter.firstChild.offsetWidth, meter.offsetWidth]")
+            assert widths[0] == pytest.approx(max(2, share * widths[1]), abs=1)
+        expect(shown.locator("img")).to_be_visible()
+    sure = sum(prediction.sure for prediction in predictions.values())
+    expect(page.locator("#tally")).to_have_text(f"{sure} sure, {len(EXAMPLES) - sure} not sure")
+    light, dark = (page.evaluate(f"getComputedStyle(document.body).{it}") for it in ("backgroundColor", "color"))
+    brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (light, dark)]
+    assert (brightness[0] > brightness[1]) == (scheme == "light")
+
+
+def test_files_and_folders_can_be_dropped(visit: Visit, tmp_path: Path) -> None:
+    folder = tmp_path / "spring"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("10.jpg", "9.jpg", "deep/1.jpg", ".hidden.jpg"):
+        shutil.copy(EXAMPLES[0], folder / name)
+    (folder / "prices.txt").write_text("9.99")
+    page = visit()
+    drop(page, folder, EXAMPLES[1])
+    wait_until_done(page, 4)
+    assert page.locator(".photo .name").evaluate_all("all => all.map(name => name.title)") == [
+        "spring/9.jpg",
+        "spring/10.jpg",
+        "spring/deep/1.jpg",
+        EXAMPLES[1].name,
+    ]
+    expect(page.locator("#toast")).to_contain_text("4 photos added. 1 other file was left out.")
+    drop(page, EXAMPLES[2])
+    wait_until_done(page, 5)
+
+
+def test_a_folder_can_be_picked(visit: Visit, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES[0], tmp_path / "a.jpg")
+    (tmp_path / "notes.txt").write_text("none")
+    page = visit()
+    with page.expect_file_chooser() as waiting:
+        page.get_by_role("button", name="Choose a folder").click()
+    waiting.value.set_files(tmp_path)
+    wait_until_done(page, 1)
+    expect(page.locator("#toast")).to_contain_text("1 photo added. 1 other file was left out.")
+
+
+def test_pictures_can_be_pasted(visit: Visit) -> None:
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    file = io.BytesIO()
+    with Image.open(EXAMPLES[0]) as picture:
+        picture.save(file, "PNG")
+    page.evaluate(
+        """async (text) => {
+          const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+          const item = new ClipboardItem({ "image/png": new Blob([bytes], { type: "image/png" }) });
+          await navigator.clipboard.write([item]);
+        }""",
+        base64.b64encode(file.getvalue()).decode(),
+    )
+    page.keyboard.press("Control+V")
+    wait_until_done(page, 1)
+    page.keyboard.press("Control+V")
+    wait_until_done(page, 2)
+    assert names(page) == ["pasted 1.png", "pasted 2.png"]
+
+
+def test_a_phone_takes_photos(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit(**PHONE)
+    assert page.locator("#camera").get_attribute("capture") == "environment"
+    with page.expect_file_chooser() as waiting:
+        page.get_by_role("button", name="Take a photo").tap()
+    waiting.value.set_files(EXAMPLES[0])
+    wait_until_done(page, 1)
+    expect(page.get_by_role("button", name="Take photo")).to_be_visible()
+    expect(page.get_by_role("button", name="Add folder")).to_be_hidden()
+    pick(page, *EXAMPLES[1:4])
+    wait_until_done(page, 4)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shown = card(page, EXAMPLES[1].name)
+    shown.get_by_role("button", name="Change the category").tap()
+    label = next(label for label in predictions[EXAMPLES[1].name].labels[4:] if label != "T-Shirt")
+    page.locator(f"#chooser [data-label='{label}']").tap()
+    expect(shown.get_by_role("heading")).to_contain_text(label)
+    too_small = page.locator(".photo button:visible").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect()).filter((box) => box.width < 24 || box.height < 24).length"
+    )
+    assert too_small == 0
+
+
+def test_what_cannot_be_read_says_why_and_the_rest_goes_on(
+    visit: Visit, predictions: dict[str, Prediction], tmp_path: Path
+) -> None:
+    broken, text, empty = tmp_path / "broken.jpg", tmp_path / "text.jpg", tmp_path / "empty.png"
+    broken.write_bytes(EXAMPLES[0].read_bytes()[:3000])
+    text.write_text("not a picture")
+    empty.write_bytes(b"")
+    page = visit()
+    pick(page, EXAMPLES[0], broken, EXAMPLES[1], text, empty)
+    wait_until_done(page, 5)
+    reasons = {broken: "This file is cut short", text: "This file is not a picture", empty: "This file is empty"}
+    for path, reason in reasons.items():
+        expect(card(page, path.name).get_by_role("heading")).to_have_text("Could not be read")
+        expect(card(page, path.name).locator(".reason")).to_contain_text(reason)
+    for path in EXAMPLES[:2]:
+        expect(card(page, path.name)).to_contain_text(predictions[path.name].label)
+    expect(page.locator("#tally")).to_contain_text("3 failed")
+    page.get_by_role("radio", name="Failed 3").check(force=True)
+    assert names(page) == [path.name for path in reasons]
+    expect(page.locator("#results-heading")).to_have_text("3 of 5 photos")
+    rows = download(page)
+    assert [row["error"] != "" for row in rows] == [False, True, False, True, True]
+    assert {row["answer"] for row in rows if row["error"]} == {""}
+
+
+def test_photos_over_the_limit_are_not_sent(visit: Visit, threshold: float, tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    large.write_bytes(EXAMPLES[0].read_bytes() + bytes(2_000_000))
+    with serving(threshold, "--max-bytes", "1000000") as address:
+        page = visit(address)
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url))
+        pick(page, large)
+        wait_until_done(page, 1)
+        expect(card(page, "large.jpg").locator(".reason")).to_have_text(
+            re.compile(r"This file is 2\.\d\s?MB; this service takes photos of up to 1\.0\s?MB")
+        )
+        assert not any("predictions" in url for url in sent)
+
+
+def test_filters_sorting_and_counts(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    unsure = [name for name, one in predictions.items() if not one.sure]
+    page.get_by_role("radio", name=f"Not sure {len(unsure)}").check(force=True)
+    assert names(page) == unsure
+    page.get_by_role("radio", name=f"All {len(EXAMPLES)}").check(force=True)
+
+    page.get_by_label("Sort by").select_option("Least confident first")
+    expect(page.locator(".photo .name").first).to_have_text(min(predictions, key=lambda n: predictions[n].probability))
+    assert names(page) == sorted(predictions, key=lambda name: predictions[name].probability)
+    page.get_by_label("Sort by").select_option("Most confident first")
+    expect(page.locator(".photo .name").last).to_have_text(min(predictions, key=lambda n: predictions[n].probability))
+    page.get_by_label("Sort by").select_option("Category")
+    expect(page.locator(".photo .name").first).to_have_text(
+        min(predictions, key=lambda name: predictions[name].label.lower())
+    )
+    by_label = [predictions[name].label.lower() for name in names(page)]
+    assert by_label == sorted(by_label)
+
+    label = predictions[unsure[0]].label
+    same = [one for one in predictions.values() if one.label == label]
+    facet = page.locator(".facet").filter(has=page.locator(f"input[name=category][value='{label}']"))
+    expect(facet.locator(".count > span").first).to_have_text(str(sum(one.sure for one in same)))
+    expect(facet.locator(".guessed")).to_have_text(f"+{sum(not one.sure for one in same)} not sure")
+    facet.click()
+    assert {predictions[name].label for name in names(page)} == {label}
+
+    page.get_by_label("Search").fill("no such photo")
+    expect(page.get_by_text("No photo fits these filters.")).to_be_visible()
+    page.get_by_role("button", name="Show all photos").click()
+    expect(page.locator(".photo")).to_have_count(len(EXAMPLES))
+    page.get_by_label("Search").fill(EXAMPLES[3].name)
+    expect(page.locator(".photo")).to_have_count(1)
+
+
+def test_a_category_is_corrected_by_keyboard(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit(viewport={"width": 1280, "height": 900})
+    pick(page, *EXAMPLES[:8])
+    wait_until_done(page, 8)
+    names = [path.name for path in EXAMPLES]
+    columns = page.evaluate("getComputedStyle(document.getElementById('grid')).gridTemplateColumns.split(' ').length")
+
+    focus(page, names[0])
+    for key, at in [("ArrowRight", 1), ("ArrowDown", 1 + columns), ("ArrowLeft", columns), ("ArrowUp", 0), ("End", 7)]:
+        page.keyboard.press(key)
+        assert focused(page) == names[at]
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == names[7]
+    page.keyboard.press("Home")
+    assert focused(page) == names[0]
+
+    # A letter opens the list and is its first letter; "tshirt" finds "T-Shirt".
+    for letter in "tshirt":
+        page.keyboard.press(letter)
+    expect(page.get_by_role("combobox", name="What is")).to_have_value("tshirt")
+    expect(page.locator("#chooser").get_by_role("option")).to_have_text(["T-Shirt"])
+    page.keyboard.press("Enter")
+    first = card(page, names[0])
+    expect(first.get_by_role("heading")).to_contain_text("T-Shirt")
+    expect(first).to_contain_text("Your answer")
+    assert focused(page) == names[0]
+    expect(page.locator("#live")).to_contain_text(f"{names[0]} is now T-Shirt.")
+
+    # Enter opens the whole list at the present category; Escape leaves everything as it is.
+    page.keyboard.press("Enter")
+    expect(page.locator("#chooser").get_by_role("option")).to_have_count(len(Classifier.load().labels))
+    expect(page.locator("#chooser").get_by_role("option", selected=True)).to_contain_text("T-Shirt")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Escape")
+    assert focused(page) == names[0]
+    expect(first.get_by_role("heading")).to_contain_text("T-Shirt")
+
+    # A digit takes a guess, and undo goes back step by step.
+    page.keyboard.press("ArrowRight")
+    second = predictions[names[1]]
+    guess = second.labels[1] if second.sure else second.labels[0]
+    page.keyboard.press("1")
+    expect(card(page, names[1]).get_by_role("heading")).to_contain_text(guess)
+    expect(page.get_by_role("radio", name="Corrected 2")).to_be_visible()
+    page.keyboard.press("Control+z")
+    expect(card(page, names[1])).not_to_contain_text("Your answer")
+    page.keyboard.press("Control+z")
+    expect(first).not_to_contain_text("Your answer")
+    assert focused(page) == names[0]
+
+    page.keyboard.press("Delete")
+    expect(page.locator(".photo")).to_have_count(7)
+    assert focused(page) == names[1]
+    page.locator("#toast").get_by_role("button", name="Undo").click()
+    expect(page.locator(".photo")).to_have_count(8)
+    assert page.locator(".photo .name").all_text_contents() == names[:8]
+
+
+def test_the_next_photo_is_reached_when_a_filter_takes_one_away(
+    visit: Visit, predictions: dict[str, Prediction]
+) -> None:
+    page = visit()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    unsure = [name for name, one in predictions.items() if not one.sure]
+    page.get_by_role("radio", name=f"Not sure {len(unsure)}").check(force=True)
+    focus(page, unsure[0])
+    page.keyboard.press("1")
+    expect(page.locator(".photo")).to_have_count(len(unsure) - 1)
+    assert focused(page) == unsure[1]
+
+
+def test_tab_meets_one_card_and_not_all(visit: Visit) -> None:
+    page = visit()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    expect(page.locator("article[tabindex='0']")).to_have_count(1)
+    page.get_by_label("Sort by").focus()
+    page.keyboard.press("Tab")
+    assert focused(page) == EXAMPLES[0].name
+    stops = 0
+    while page.evaluate("document.activeElement.closest('.photo') !== null"):
+        page.keyboard.press("Tab")
+        stops += 1
+        assert stops < 12
+
+
+def test_the_evidence_is_drawn_over_the_photo(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:3])
+    wait_until_done(page, 3)
+    expect(page.locator(".photo canvas:visible")).to_have_count(0)
+    page.get_by_role("switch", name="Show evidence").check(force=True)
+    expect(page.locator(".photo canvas:visible")).to_have_count(3)
+    expect(page.locator("#legend")).to_be_visible()
+    canvas = card(page, EXAMPLES[0].name).locator("canvas")
+    expect(canvas).to_have_attribute("data-drawn", "")
+    width, height, darkest, brightest = canvas.evaluate(
+        """(canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const light = [];
+          for (let i = 0; i < data.length; i += 4) light.push(data[i] + data[i + 1] + data[i + 2]);
+          return [canvas.width, canvas.height, Math.min(...light), Math.max(...light)];
+        }"""
+    )
+    with Image.open(EXAMPLES[0]) as photo:
+        assert width / height == pytest.approx(photo.width / photo.height, rel=0.02)
+    assert darkest < 150
+    assert brightest > 450
+    one = card(page, EXAMPLES[0].name).get_by_role("button", name="Evidence for")
+    expect(one).to_have_attribute("aria-pressed", "true")
+    one.click()
+    expect(page.locator(".photo canvas:visible")).to_have_count(2)
+
+
+def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:3])
+    wait_until_done(page, 3)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Space")
+    viewer = page.get_by_role("dialog", name=EXAMPLES[0].name)
+    expect(viewer).to_be_visible()
+    expect(viewer).to_contain_text("1 of 3")
+    page.keyboard.press("ArrowRight")
+    viewer = page.get_by_role("dialog", name=EXAMPLES[1].name)
+    expect(viewer).to_contain_text(predictions[EXAMPLES[1].name].label)
+    viewer.get_by_role("switch").check(force=True)
+    expect(viewer.locator("canvas")).to_be_visible()
+    label = next(label for label in Classifier.load().labels if label.startswith("H"))
+    page.keyboard.press("h")
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_role("heading", level=3)).to_contain_text(label)
+    page.keyboard.press("Escape")
+    assert focused(page) == EXAMPLES[1].name
+    expect(card(page, EXAMPLES[1].name)).to_contain_text("Your answer")
+
+
+def test_the_table_tells_what_the_page_shows(visit: Visit, predictions: dict[str, Prediction], tmp_path: Path) -> None:
+    hostile = tmp_path / "=1+1,\"'.jpg"
+    shutil.copy(EXAMPLES[0], hostile)
+    page = visit()
+    pick(page, *EXAMPLES[:3], hostile)
+    wait_until_done(page, 4)
+    label = next(label for label in Classifier.load().labels if label != predictions[EXAMPLES[1].name].label)
+    focus(page, EXAMPLES[1].name)
+    page.keyboard.press("Enter")
+    page.keyboard.type(label)
+    page.keyboard.press("Enter")
+    rows = download(page)
+    assert [row["name"] for row in rows] == [*(path.name for path in EXAMPLES[:3]), "'" + hostile.name]
+    for row, path in zip(rows, EXAMPLES, strict=False):
+        prediction = predictions[EXAMPLES[0].name if row["name"].startswith("'") else path.name]
+        assert row["label"] == prediction.label
+        assert float(row["probability"]) == prediction.probability
+        assert row["sure"] == str(prediction.sure).lower()
+        runners_up = [(row[f"label_{i}"], float(row[f"probability_{i}"])) for i in range(2, 6)]
+        assert runners_up == prediction.top(5)[1:]
+        corrected = path == EXAMPLES[1]
+        assert row["corrected"] == str(corrected).lower()
+        assert row["answer"] == (label if corrected else prediction.answer)
+        assert row["error"] == ""
+
+
+def test_no_name_breaks_the_table(visit: Visit) -> None:
+    page = visit()
+    starts = st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\n", "＝", " =", '"', "'"])
+    text = st.tuples(starts, st.text(st.characters(exclude_categories=["Cs"]))).map("".join)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(text, min_size=1, max_size=8))
+    def check(texts: list[str]) -> None:
+        table = page.evaluate(
+            """async (texts) => {
+              const { toCsv } = await import("/page/csv.js");
+              return toCsv(texts.map((text) => ({ name: text, answer: null, result: null, error: { reason: text } })));
+            }""",
+            texts,
+        )
+        header, *rows = csv.reader(io.StringIO(table.removeprefix("\ufeff"), newline=""), strict=True)
+        assert len(rows) == len(texts)
+        for row, text in zip(rows, texts, strict=True):
+            assert len(row) == len(header)
+            for cell in (row[0], row[header.index("error")]):
+                assert cell in (text, "'" + text)
+                assert cell == "" or cell[0] not in "=+-@\t\r\n＝＋－＠"
+                assert not cell.lstrip(" ").startswith("=")
+
+    check()
+
+
+def test_the_service_stops_and_comes_back(visit: Visit, threshold: float, predictions: dict[str, Prediction]) -> None:
+    with serving(threshold) as address:
+        page = visit(address, expected="Failed to load resource: net::ERR_")
+        pick(page, EXAMPLES[0])
+        wait_until_done(page, 1)
+    port = int(address.rstrip("/").rpartition(":")[2])
+    pick(page, *EXAMPLES[1:6])
+    expect(page.locator("#banner")).to_contain_text("The service does not answer.")
+    with serving(threshold, port=port):
+        wait_until_done(page, 6)
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.locator("#tally")).not_to_contain_text("failed")
+    # And for longer than the page has patience for.
+    pick(page, *EXAMPLES[6:9])
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#banner")).to_contain_text("Your photos are kept")
+    expect(page.locator("#tally")).to_contain_text("3 failed")
+    expect(card(page, EXAMPLES[7].name)).to_contain_text("It was not classified: the service does not answer.")
+    with serving(threshold, port=port):
+        card(page, EXAMPLES[7].name).get_by_role("button", name="Try again").click()
+        expect(card(page, EXAMPLES[7].name)).to_contain_text(predictions[EXAMPLES[7].name].label)
+        focus(page, EXAMPLES[6].name)
+        card(page, EXAMPLES[6].name).get_by_role("button", name="Try again").press("Enter")
+        card(page, EXAMPLES[8].name).get_by_role("button", name="Try again").click()
+        wait_until_done(page, 9)
+        expect(page.locator("#tally")).not_to_contain_text("failed")
+
+
+def test_a_busy_service_is_asked_again(visit: Visit, threshold: float) -> None:
+    with serving(threshold, "--max-requests", "1") as address:
+        page = visit(address, expected="503")
+        statuses: list[int] = []
+        page.on("response", lambda response: statuses.append(response.status))
+        pick(page, *EXAMPLES[:8])
+        wait_until_done(page, 8)
+        assert 503 in statuses
+        expect(page.locator("#tally")).not_to_contain_text("failed")
+        expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_file_that_is_gone_says_so(visit: Visit, tmp_path: Path) -> None:
+    path = tmp_path / "gone.jpg"
+    shutil.copy(EXAMPLES[0], path)
+    page = visit(expected="ERR_FILE_NOT_FOUND|ERR_UPLOAD_FILE_CHANGED|ERR_FAILED")
+    held: list[Any] = []
+    page.route("**/v1/predictions*", lambda route: held.append(route))
+    pick(page, path)
+    expect(card(page, "gone.jpg").locator("img")).to_be_visible()
+    expect(card(page, "gone.jpg")).to_contain_text("Looking")
+    path.unlink()
+    held[0].abort()
+    expect(card(page, "gone.jpg")).to_contain_text("cannot be read any more: it was moved, renamed or changed")
+
+
+def test_the_key_is_asked_for_and_not_kept(visit: Visit, threshold: float) -> None:
+    with serving(threshold, key="open sesame".replace(" ", "-")) as address:
+        page = visit(address, expected="401")
+        dialog = page.get_by_role("dialog", name="This service needs a key")
+        expect(dialog).to_be_visible()
+        expect(dialog.get_by_label("Key", exact=True)).to_be_focused()
+        page.keyboard.type("open-barley")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_role("alert")).to_contain_text("That key was not accepted")
+        dialog.get_by_role("button", name="Not now").click()
+        pick(page, EXAMPLES[0])
+        expect(card(page, EXAMPLES[0].name)).to_contain_text("Waiting")
+        page.get_by_role("button", name="Enter the key").click()
+        page.keyboard.type("open-sesame")
+        page.keyboard.press("Enter")
+        wait_until_done(page, 1)
+        expect(page.locator("#tally")).to_contain_text("sure")
+        assert page.context.cookies() == []
+        assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+        page.reload()
+        expect(dialog).to_be_visible()
+
+
+def test_two_hundred_photos(visit: Visit, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i:03}.jpg" for i in range(200)]
+    for i, path in enumerate(paths):
+        shutil.copy(EXAMPLES[i % len(EXAMPLES)], path)
+    page = visit()
+    pick(page, *paths)
+    expect(page.locator(".photo")).to_have_count(200)
+    wait_until_done(page, 200)
+    expect(page.locator(".photo[data-status=sure], .photo[data-status=unsure]")).to_have_count(200)
+    page.wait_for_timeout(400)
+    said = page.evaluate("said")
+    assert said[0] == "200 photos added."
+    assert said[-1].startswith("Done: ")
+    assert len(said) < 15
+    expect(page.locator(".photo img[src]")).to_have_count(200)
+    assert page.evaluate("held.size") == 200
+
+    page.get_by_role("button", name="Clear all").click()
+    dialog = page.get_by_role("dialog", name="Clear all photos?")
+    expect(dialog).to_contain_text("200 photos will be gone")
+    page.keyboard.press("Escape")
+    expect(page.locator(".photo")).to_have_count(200)
+    page.get_by_role("button", name="Clear all").click()
+    dialog.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".photo")).to_have_count(0)
+    expect(page.get_by_role("heading", name="Drop photos of clothing here")).to_be_visible()
+    assert page.evaluate("held.size") == 0
+
+
+def test_previews_are_upright(visit: Visit, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (90, 60), (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, 30, 60))  # red on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise: red comes to the top
+    turned = tmp_path / "turned.jpg"
+    picture.save(turned, exif=exif, quality=95)
+    page = visit()
+    pick(page, turned)
+    wait_until_done(page, 1)
+    width, height, red, _, blue = page.locator(".photo img").evaluate(
+        """async (image) => {
+          await image.decode();
+          const canvas = document.createElement("canvas");
+          canvas.width = image.naturalWidth;
+          canvas.height = image.naturalHeight;
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0);
+          const { data } = context.getImageData(canvas.width / 2, canvas.height / 10, 1, 1);
+          return [canvas.width, canvas.height, ...data];
+        }"""
+    )[:5]
+    assert width < height
+    assert red > 200 > 60 > blue
+
+
+def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
+    card_of_model = Classifier.load().card
+    page = visit()
+    page.get_by_role("button", name="About the model").click()
+    panel = page.get_by_role("dialog", name="How far to trust the model")
+    expect(panel).to_contain_text(card_of_model.name)
+    expect(panel).to_contain_text(percent(card_of_model.metrics["test"]["accuracy"]))
+    for label in card_of_model.labels:
+        expect(panel.get_by_role("rowheader", name=label, exact=True)).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
+    long = tmp_path / ("very-long-name-" * 12 + ".jpg")
+    shutil.copy(EXAMPLES[0], long)
+    page = visit(viewport={"width": width, "height": 800}, reduced_motion="reduce", forced_colors="active")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    pick(page, long, *EXAMPLES[:2])
+    wait_until_done(page, 3)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.getAnimations().length") == 0

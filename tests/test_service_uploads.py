@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from fastapi import Request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clothing_classifier.service.admission import Admission
+from clothing_classifier.service.problems import Problem
+from clothing_classifier.service.settings import Settings
+from clothing_classifier.service.uploads import Upload, Uploads, read_uploads
+
+SMALL = Settings(bytes=100, request_bytes=2000, files=3, held_bytes=3000)
+
+
+def read(chunks: Sequence[bytes], settings: Settings = SMALL, /, **headers: str) -> Uploads:
+    """Read a body that comes in these chunks."""
+    coming = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    coming.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    scope = {
+        "type": "http",
+        "headers": [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()],
+    }
+    admission = Admission(settings)
+
+    async def run() -> Uploads:
+        with admission.body() as hold:
+            return await read_uploads(Request(scope, receive), settings, admission, hold)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        assert admission.bytes == 0
+
+
+def refused(chunks: Sequence[bytes], settings: Settings = SMALL, /, **headers: str) -> Problem:
+    with pytest.raises(Problem) as caught:
+        read(chunks, settings, **headers)
+    return caught.value
+
+
+def part(content: bytes, disposition: str, *further: str) -> bytes:
+    lines = "\r\n".join([f"Content-Disposition: form-data; {disposition}", *further])
+    return b"--cut\r\n" + lines.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+FORM = {"content_type": "multipart/form-data; boundary=cut"}
+END = b"--cut--\r\n"
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "application/x-www-form-urlencoded", "nonsense", ""])
+def test_one_photo_is_the_body_whatever_it_is_called(media_type: str) -> None:
+    assert read([b"ab", b"c"], content_type=media_type) == Uploads([Upload("photo", b"abc")], alone=True)
+
+
+def test_a_form_gives_its_files_in_their_order() -> None:
+    form = [
+        part(b"1", 'name="photos"; filename="a.jpg"'),
+        part(b"not a file", 'name="note"'),
+        part(b"2", 'name="anything"; filename="größe.jpg"', "Content-Type: image/jpeg"),
+        part(b"3", 'name="photos"', "Content-Type: image/png"),
+    ]
+    uploads = read([*form, END], **FORM)
+    assert [(file.name, file.content) for file in uploads.files] == [
+        ("a.jpg", b"1"),
+        ("größe.jpg", b"2"),
+        ("photo", b"3"),
+    ]
+    assert not uploads.alone
+
+
+def test_a_file_over_the_limit_is_dropped_and_the_others_stay() -> None:
+    form = [part(b"x" * size, f'name="photos"; filename="{size}"') for size in (100, 101, 0)]
+    files = read([*form, END], **FORM).files
+    assert [len(file.content) for file in files] == [100, 0, 0]
+    assert [file.trouble and file.trouble.kind for file in files] == [None, "too-large", "unreadable"]
+
+
+def test_what_follows_the_end_of_a_form_means_nothing() -> None:
+    assert len(read([part(b"1", 'name="photos"; filename="a"'), END, b"--cut\r\nmore"], **FORM).files) == 1
+
+
+@pytest.mark.parametrize(
+    ("chunks", "headers", "kind"),
+    [
+        ([], {}, "no-photo"),
+        ([b"x" * 60, b"x" * 41], {}, "too-large"),
+        ([], {"content_length": "101"}, "too-large"),
+        ([], {"content_encoding": "gzip"}, "unsupported-encoding"),
+        ([END], {"content_type": "multipart/mixed; boundary=cut"}, "unsupported-encoding"),
+        ([END], {"content_type": "multipart/form-data"}, "malformed"),
+        ([END], {"content_type": "multipart/form-data; boundary=" + "b" * 300}, "malformed"),
+        ([b"something else"], FORM, "malformed"),
+        ([part(b"1", 'name="photos"; filename="a"')], FORM, "malformed"),
+        ([part(b"1", 'name="photos"'), END], FORM, "no-photo"),
+        ([*[part(b"1", 'name="photos"; filename="a"')] * 4, END], FORM, "too-many-files"),
+        ([*[part(b"", 'name="x"')] * 40, END], FORM, "too-many-bytes"),
+        ([b"x" * 1000, b"x" * 1001], FORM, "too-many-bytes"),
+        ([], FORM | {"content_length": "2001"}, "too-many-bytes"),
+    ],
+)
+def test_what_is_refused(chunks: list[bytes], headers: dict[str, str], kind: str) -> None:
+    if kind == "too-many-bytes" and chunks and b"x" * 1000 in chunks:
+        chunks = [part(chunks[0], 'name="photos"; filename="a"')] * 2
+    assert refused(chunks, **headers).kind == kind
+
+
+def test_too_many_fields_are_refused() -> None:
+    settings = Settings(bytes=100, request_bytes=10**6)
+    assert refused([part(b"", 'name="x"')] * 65, settings, **FORM).kind == "malformed"
+
+
+def test_bodies_that_are_more_than_can_be_held_are_refused_before_they_come() -> None:
+    settings = Settings(bytes=100, held_bytes=50)
+    problem = refused([], settings, content_length="51")
+    assert problem.kind == "overloaded"
+    assert int(problem.headers["Retry-After"]) >= 1
+    assert refused([b"x" * 30, b"x" * 30], settings).kind == "overloaded"
+
+
+def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clothing_classifier.service.uploads._PATIENCE", 0.05)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def run() -> None:
+        admission = Admission(SMALL)
+        with admission.body() as hold:
+            await read_uploads(Request({"type": "http", "headers": []}, receive), SMALL, admission, hold)
+
+    with pytest.raises(Problem) as caught:
+        asyncio.run(run())
+    assert caught.value.kind == "too-slow"
+
+
+@given(
+    files=st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters='"\\\r\n'), min_size=1), st.binary()),
+        min_size=1,
+        max_size=3,
+    ),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+)
+def test_however_a_form_is_cut_its_files_are_the_same(files: list[tuple[str, bytes]], sizes: list[int]) -> None:
+    files = [(name, content.replace(b"--cut", b"")) for name, content in files]
+    form = b"".join(part(content, f'name="photos"; filename="{name}"') for name, content in files) + END
+    chunks, place = [], 0
+    for size in sizes:
+        chunks.append(form[place : place + size])
+        place += size
+    settings = Settings(bytes=10**6, request_bytes=10**6)
+    read_files = read([*chunks, form[place:]], settings, **FORM).files
+    assert [file.content for file in read_files] == [content for _, content in files]
+
+
+@given(body=st.binary(max_size=300), boundary=st.sampled_from(["cut", "x", "--"]))
+def test_no_body_does_more_than_be_refused(body: bytes, boundary: str) -> None:
+    settings = Settings(bytes=10**6, request_bytes=10**6)
+    with suppress(Problem):
+        assert read([body], settings, content_type=f"multipart/form-data; boundary={boundary}").files

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from clothing_classifier.training.head import STRENGTHS, fit_head
+
+CLASSES = 3
+
+
+def draw(photos: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian clouds on features of very different scales, one of them constant."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, CLASSES, photos)
+    centres = np.random.default_rng(7).normal(0, 2, (CLASSES, 6))
+    features = centres[labels] + random.normal(0, spread, (photos, 6))
+    features = features * np.array([1e-3, 1, 1, 50, 1, 1]) + np.array([0, 5, 0, -300, 0, 0])
+    return np.concatenate([features, np.full((photos, 1), 4.2)], 1).astype(np.float32), labels
+
+
+def test_it_is_logistic_regression_on_standardised_features() -> None:
+    features, labels = draw(400, 0, spread=2.0)
+    head = fit_head([features], labels, np.arange(400), CLASSES)
+    standard = (features - features.mean(0)) / np.where(features.std(0) > 1e-6, features.std(0), 1)
+    # scikit-learn's penalty is of the sum of losses, ours of their mean.
+    peer = LogisticRegression(C=1 / (400 * head.strength), max_iter=1000).fit(standard, labels)
+    ours, theirs = head.compute_logits(features), peer.decision_function(standard)
+    np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True), atol=0.05)
+    fresh, truth = draw(400, 1, spread=2.0)
+    assert (head.compute_logits(fresh).argmax(1) == truth).mean() > 0.7
+
+
+def test_the_penalty_is_chosen_for_senders_that_are_not_known() -> None:
+    """Where each sender has a look of his own that gives the class away, only unseen senders show that it misleads."""
+    random = np.random.default_rng(0)
+    senders = np.repeat(np.arange(60), 10)
+    labels = np.repeat(random.integers(0, CLASSES, 60), 10)
+    looks = random.normal(0, 1, (60, 40))[senders]
+    weak = np.eye(CLASSES)[labels] + random.normal(0, 1.0, (600, CLASSES))
+    features = np.concatenate([looks, weak], 1).astype(np.float32)
+    by_sender = fit_head([features], labels, senders, CLASSES).strength
+    by_photo = fit_head([features], labels, np.arange(600), CLASSES).strength
+    assert by_sender > by_photo
+
+
+def test_balance_makes_rare_classes_likelier() -> None:
+    features, labels = draw(600, 2, spread=4.0)
+    rare = np.flatnonzero(labels == 2)[:20]
+    kept = np.sort(np.concatenate([np.flatnonzero(labels != 2), rare]))
+    features, labels = features[kept], labels[kept]
+    said = [
+        (fit_head([features], labels, np.arange(len(labels)), CLASSES, balance=balance).compute_logits(features))
+        .argmax(1)
+        .tolist()
+        .count(2)
+        for balance in (0.0, 1.0)
+    ]
+    assert said[1] > 2 * said[0]
+
+
+@given(photos=st.integers(3, 12), senders=st.integers(1, 4), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_few_photos_few_senders_and_missing_classes_are_no_trouble(photos: int, senders: int, seed: int) -> None:
+    features, labels = draw(photos, seed)
+    groups = np.random.default_rng(seed).integers(0, senders, photos)
+    head = fit_head([features, features[:, ::-1].copy()], labels, groups, CLASSES + 1)
+    assert head.weight.shape == (CLASSES + 1, 7)
+    assert np.isfinite(head.weight).all()
+    assert head.strength in STRENGTHS
