@@ -1,15 +1,16 @@
-"""Runs → `results/*.json` and the table in the README.
+"""Runs → the JSON files below `results/` and the tables in the README.
 
     python results/collect.py runs/efficientnet-b0-frozen-random runs/efficientnet-b0-frozen-sender ...
 
 Each run's folder says what it was and what it measured; this copies it and computes nothing. Without runs, it writes
-the README's table from the results that are there. A test holds the two together.
+the README's tables from the results that are there. A test holds the two together.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,27 @@ from clothing_classifier.training.approaches import APPROACHES
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-START, END = "<!-- figures -->", "<!-- /figures -->"
-SHIPPED = "shipped.json"
+MARKS = ("folds", "splits")
 
-NO_WEIGHTS = (
-    "Not measured yet: its pretrained weights come from the hub, which was out of reach where these figures were made, "
-    "and from nothing it would be a straw man. `make results` measures it where the hub is in reach."
+OUT_OF_REACH = (
+    "Not measured yet: its pretrained weights are on the hub, which could not be reached where these figures were "
+    "made, and without them it would be a straw man. `make results` measures it."
 )
-NO_TIME = "Not measured yet in folds; `make results` measures it."
+TO_COME = "Not measured in folds yet; `make results` does it."
 
 
 def collect(run: Path) -> Path:
     """Write one run's facts below ``results/`` and return that file.
 
-    A cross-validation's is called ``APPROACH-PROTOCOL.json``; that of a run with a model file ``shipped.json``.
+    A cross-validation's is ``APPROACH-PROTOCOL.json``; that of a run with a model file ``split/APPROACH-SPLIT.json``.
     """
+    facts: dict[str, Any]
     if (run / "model.onnx").exists():
         card = read_model(run / "model.onnx").card
-        facts: dict[str, Any] = {
+        split = json.loads((run / "config.json").read_text("utf-8"))["split"]
+        facts = {
             "approach": card.name,
+            "split": split,
             "weights": card.weights,
             "data": card.data,
             "training": card.training,
@@ -46,7 +49,7 @@ def collect(run: Path) -> Path:
             "promise": card.promise,
             "metrics": card.metrics,
         }
-        target = HERE / SHIPPED
+        target = HERE / "split" / f"{card.name}-{split}.json"
     else:
         result = read_result(run)
         facts = {"config": result.config, "metrics": result.metrics}
@@ -59,37 +62,61 @@ def read_results() -> dict[str, Result]:
     """Return the cross-validations' results by file name, in the order of the approaches, random folds first."""
     found = {}
     for file in HERE.glob("*.json"):
-        if file.name != SHIPPED:
-            facts = json.loads(file.read_text("utf-8"))
-            found[file.name] = Result(facts["config"], facts["metrics"])
+        facts = json.loads(file.read_text("utf-8"))
+        found[file.name] = Result(facts["config"], facts["metrics"])
     order = list(APPROACHES)
     return dict(sorted(found.items(), key=lambda item: (order.index(item[1].approach), item[1].protocol)))
 
 
-def make_table() -> str:
-    """Return the README's table, in Markdown, from all results."""
+def make_folds_table() -> str:
+    """Return the README's table of cross-validations, in Markdown."""
     results = read_results()
     measured = {result.approach for result in results.values()}
-    from_hub = {
-        name for name, entry in APPROACHES.items() if (entry.backbone or "").startswith(("resnet50", "convnext_tiny"))
-    }
+    from_hub = ("resnet50", "convnext_tiny")
     return table(
         list(results.values()),
         order=list(APPROACHES),
-        missing={name: NO_WEIGHTS if name in from_hub else NO_TIME for name in APPROACHES if name not in measured},
+        missing={
+            name: OUT_OF_REACH if (entry.backbone or "").startswith(from_hub) else TO_COME
+            for name, entry in APPROACHES.items()
+            if name not in measured
+        },
         links={number: f"results/{name}" for number, name in enumerate(results)},
         published=[row for row in PUBLISHED if "weighted_f1" in row.figures],
     )
 
 
+def make_splits_table() -> str:
+    """Return the README's table of models that were trained and measured on one split, in Markdown."""
+    names = ("weighted_f1", "macro_f1", "accuracy")
+    lines = [_row(("model", "weights", "split", "weighted F1", "macro F1", "accuracy")), _row(["---"] * 6)]
+    for file in sorted((HERE / "split").glob("*.json")):
+        facts = json.loads(file.read_text("utf-8"))
+        test = facts["metrics"]["test"]
+        weights = str(facts["weights"]["source"]).removeprefix("file: ").removesuffix(".safetensors")
+        cells = [f"[`{facts['approach']}`](results/split/{file.name})", weights, facts["split"]]
+        for name in names:
+            low, high = test["intervals"][name]
+            cells.append(f"{test[name]:.3f} ({low:.2f}–{high:.2f})")
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
-    """Collect the runs named on the command line, and write the table."""
+    """Collect the runs named on the command line, and write the tables."""
     for name in sys.argv[1:]:
         print(collect(Path(name)).relative_to(HERE.parent))
     text = README.read_text("utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{START}\n\n{make_table()}\n\n{END}{after}", "utf-8")
+    for mark, made in zip(MARKS, (make_folds_table(), make_splits_table()), strict=True):
+        start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = f"{before}{start}\n\n{made}\n\n{end}{after}"
+    README.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make the comparison's results again: every approach, random and sender folds.
 
-    python results/run.py --data clothing-dataset [--weights hub|FOLDER] [--only efficientnet-b0 --only custom-cnn] [--yes]
+    python results/run.py --data clothing-dataset [--weights hub|FOLDER] [--only APPROACH ...] [--yes]
 
 It first measures a few steps of each approach and says what the whole will take on this machine. Runs that were
 stopped go on where they were; finished ones cost seconds. In the end `results/*.json` and the README's table are
@@ -87,7 +87,7 @@ def estimate(approach: Approach, photos: int, device: torch.device) -> float:
     return seconds
 
 
-@click.command(help=__doc__)
+@click.command()
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--weights", default="hub", show_default=True, help="hub, or a folder of safetensors files.")
 @click.option("--weights-licence", help="What the records shall say of the licence of files.")
@@ -98,6 +98,10 @@ def estimate(approach: Approach, photos: int, device: torch.device) -> float:
 def main(
     data: Path, weights: str, weights_licence: str | None, out: Path, only: tuple[str, ...], device: str, yes: bool
 ) -> None:
+    """Make the comparison's results again: every approach, random and sender folds.
+
+    It first measures a few steps of each approach, says what the whole will take on this machine, and asks.
+    """
     chosen = [entry for name, entry in APPROACHES.items() if not only or name in only]
     able = {entry.name: found for entry in chosen if (found := weights_of(entry, weights)) is not None}
     for entry in chosen:

@@ -35,7 +35,14 @@ FLOORS = {
 }
 
 USING = {"taxonomy", "images", "resizing", "card", "classifier", "bulk", "service", "__init__", "__main__"}
-USING_MODULES = [*sorted(USING - {"service", "__init__", "__main__"}), "cli", "cli.predict", "cli.info", "cli.compare"]
+USING_MODULES = [
+    *sorted(USING - {"service", "__init__", "__main__"}),
+    "cli",
+    "cli.predict",
+    "cli.info",
+    "cli.compare",
+    "evaluation.report",
+]
 NEEDED = {"numpy", "PIL", "pi_heif", "onnxruntime", "click"}
 SERVING = {"fastapi", "h11", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
 MAKING = {

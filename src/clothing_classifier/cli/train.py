@@ -161,14 +161,17 @@ class Terminal:
         self._open = False
 
     def stage(self, name: str) -> None:
+        """Say which stage begins."""
         self.end()
         self._started = time.monotonic()
         click.echo(name, err=True)
 
     def progress(self, done: int, total: int) -> None:
+        """Say how far the stage is, in photos."""
         self._draw(done, total, 0, f"{done}/{total} photos")
 
     def step(self, step: Step, epochs: int) -> None:
+        """Say how far the training is."""
         done, total = step.epoch * step.steps_per_epoch + step.step, epochs * step.steps_per_epoch
         if self._first is None:  # a run that goes on has done earlier epochs in another process
             self._first, self._started = done - 1, time.monotonic()
@@ -178,6 +181,7 @@ class Terminal:
             click.echo(f"{text}, {self._left(done, total, self._first)}", err=True)
 
     def end(self) -> None:
+        """Leave the line that is drawn again, if one is open."""
         if self._open:
             click.echo(err=True)
             self._open = False
