@@ -145,7 +145,7 @@ def test_it_overfits_eight_pictures(trained: Approach, pictures: npt.NDArray[np.
         batch_size=8,
         warmup=2,
         averaging=0.8,
-        backbone_rate=1.0,
+        head_rate=1.0,
         block_decay=1.0,
         still=0,
         dropout=0.0,

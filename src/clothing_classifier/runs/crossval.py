@@ -140,6 +140,7 @@ def _run_fold(
     reporter: Reporter,
 ) -> None:
     from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.head import judge_features
     from clothing_classifier.training.learn import learn
 
     teaching, judging = folds != fold, folds == fold
@@ -163,8 +164,7 @@ def _run_fold(
     seconds = sum(row["seconds"] for row in curves) or time.monotonic() - started
     truth = loaded.truth[judging]
     if approach.frozen and views is not None:  # the backbone has said all that it has to say
-        weight, bias = (p.detach().cpu().numpy() for p in (network.head.weight, network.head.bias))
-        logits = np.asarray(views[0][judging] @ weight.T + bias, np.float32)
+        logits = judge_features(network, views[0][judging])
     else:
         logits = compute_logits(network, loaded.pixels[judging])
     mistakes, maps = _explain(network, loaded.pixels[judging], logits, truth, device)

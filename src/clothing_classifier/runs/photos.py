@@ -85,7 +85,7 @@ def settle(settings: Settings) -> Approach:
     if settings.epochs is not None:
         recipe = replace(recipe, epochs=settings.epochs)
     if approach.backbone is not None and settings.weights == "none":
-        recipe = replace(recipe, backbone_rate=1.0, block_decay=1.0, still=0)
+        recipe = replace(recipe, head_rate=1.0, block_decay=1.0, still=0)
     return replace(approach, recipe=recipe)
 
 

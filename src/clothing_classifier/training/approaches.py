@@ -62,14 +62,13 @@ class Approach:
 _FROZEN: Final = Recipe(epochs=0)
 
 _FINE_TUNED: Final = Recipe(
-    epochs=10,
-    small=0.4,
+    epochs=8,
     batch_size=32,
-    learning_rate=6e-4,
-    backbone_rate=0.7,
-    block_decay=0.8,
-    still=0,
+    learning_rate=3e-4,
+    head_rate=0.2,
+    block_decay=0.85,
     warmup=0.5,
+    label_smoothing=0.05,
     averaging=0.99,
     augmentation=Augmentation(
         rotation=15,
@@ -79,8 +78,8 @@ _FINE_TUNED: Final = Recipe(
         light=0.25,
         saturation=0.3,
         grey=0.03,
-        erase=0.2,
-        mix=0.4,
+        erase=0.1,
+        mix=0.2,
     ),
 )
 
@@ -135,7 +134,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             height=192,
             width=160,
             backbone="convnext_tiny.fb_in1k",
-            recipe=replace(_FINE_TUNED, learning_rate=4e-4, backbone_rate=0.5, weight_decay=0.1, small=0.0),
+            recipe=replace(_FINE_TUNED, learning_rate=2e-4, weight_decay=0.1),
         ),
         Approach(
             name="convnext-tiny-frozen",

@@ -17,6 +17,8 @@ from clothing_classifier.training.networks import Classifying
 
 _BATCH: Final = 32
 _VIEWS: Final = 2
+_STANDARDISATION: Final = {"features.centre": 0.0, "features.spread": 1.0}
+"""Parameters of the pyramid, and their values before a head sets them, with which they change nothing."""
 
 Features = npt.NDArray[np.float32]
 
@@ -82,7 +84,8 @@ def _key(network: Classifying, pixels: npt.NDArray[np.uint8]) -> str:
     digest.update(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     for name, value in network.state_dict().items():
-        if not name.startswith("head."):
+        untouched = name in _STANDARDISATION and bool((value == _STANDARDISATION[name]).all())
+        if not name.startswith("head.") and not untouched:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

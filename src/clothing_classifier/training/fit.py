@@ -184,7 +184,7 @@ def _optimizer(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = recipe.backbone_rate * recipe.block_decay ** (last - numbers[name]) if name in numbers else 1.0
+        rate = recipe.block_decay ** (last - numbers[name]) if name in numbers else recipe.head_rate
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clothing_classifier.training.networks import Classifying
+from clothing_classifier.training.networks import Classifying, Pyramid
 
 STRENGTHS: Final = (0.1, 0.05, 0.02, 0.01)
 """Strengths of the L2 penalty that are tried, the strongest first: each solution is the next one's start."""
@@ -32,27 +32,40 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear layer from features to logits.
+    """A linear layer from standardised features to logits.
 
     Attributes:
+        centre: what is subtracted from the features, ``float32 [D]``.
+        spread: what they are divided by then, ``float32 [D]``.
         weight: ``float32 [classes, D]``.
         bias: ``float32 [classes]``.
         strength: of the L2 penalty, which was chosen within the training part.
     """
 
+    centre: Features
+    spread: Features
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     strength: float
 
     def compute_logits(self, features: Features) -> npt.NDArray[np.float32]:
         """Return ``float32 [N, classes]`` of ``float32 [N, D]``."""
-        return np.asarray(features @ self.weight.T + self.bias, np.float32)
+        return np.asarray((features - self.centre) / self.spread @ self.weight.T + self.bias, np.float32)
 
     def install(self, network: Classifying) -> None:
-        """Put the layer into a network."""
+        """Put the layer into a network whose features were the ones it was solved for."""
+        features = network.features
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        centre, spread = torch.from_numpy(self.centre), torch.from_numpy(self.spread)
         with torch.no_grad():
-            network.head.weight.copy_(torch.from_numpy(self.weight))
-            network.head.bias.copy_(torch.from_numpy(self.bias))
+            if isinstance(features, Pyramid):
+                features.centre.copy_(centre)
+                features.spread.copy_(spread)
+            else:
+                weight = weight / spread
+                bias = bias - weight @ centre
+            network.head.weight.copy_(weight)
+            network.head.bias.copy_(bias)
 
 
 def fit_head(
@@ -72,7 +85,7 @@ def fit_head(
         seed: of the inner folds.
 
     Returns:
-        The head, with the standardisation folded into it.
+        The head.
     """
     everything = np.concatenate(views)
     mean = everything.mean(0)
@@ -98,9 +111,26 @@ def fit_head(
     parameters = torch.zeros(classes, len(mean) + 1)
     for strength in STRENGTHS[: best + 1]:
         parameters = _solve(standard, truth, parameters, strength, balance)
-    weight = parameters[:, 1:].numpy() / spread
-    bias = parameters[:, 0].numpy() - weight @ mean
-    return Head(weight.astype(np.float32), bias.astype(np.float32), STRENGTHS[best])
+    weight, bias = parameters[:, 1:].numpy(), parameters[:, 0].numpy()
+    return Head(mean, spread, weight, bias, STRENGTHS[best])
+
+
+def judge_features(network: Classifying, features: Features) -> npt.NDArray[np.float32]:
+    """Return what a network with an installed head says of features that were computed before it was installed.
+
+    Args:
+        network: its backbone has not learned since.
+        features: ``float32 [N, D]``, as `compute_features` gives them.
+
+    Returns:
+        Logits, ``float32 [N, classes]``.
+    """
+    given = torch.from_numpy(features)
+    pyramid = network.features
+    with torch.inference_mode():
+        if isinstance(pyramid, Pyramid):
+            given = (given - pyramid.centre.cpu()) / pyramid.spread.cpu()
+        return F.linear(given, network.head.weight.cpu(), network.head.bias.cpu()).numpy()
 
 
 def _solve(views: Sequence[Tensor], labels: Tensor, start: Tensor, strength: float, balance: float) -> Tensor:

@@ -113,10 +113,16 @@ class Pyramid(nn.Module):
     linear: the evidence stays exact. On the frozen EfficientNet-B0 of this project's figures, three bands instead of
     one raise weighted F1 by about three points.
 
+    The channels come out standardised by ``centre`` and ``spread``, ``float [channels]``, once `Head.install` has set
+    them: the scales of a backbone's channels differ a thousandfold, and one learning rate cannot suit all of them.
+
     Args:
         backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
         bands: how many bands of equal height.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, backbone: nn.Module, bands: int = 3) -> None:
         super().__init__()
@@ -127,6 +133,8 @@ class Pyramid(nn.Module):
             maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
         backbone.train(was_training)
         self.channels: int = bands * sum(one.shape[1] for one in maps)
+        self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("spread", torch.ones(self.channels))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map ``float [N, 3, H, W]`` to ``float [N, channels, H/32, W/32]``, for sides that 32 divides."""
@@ -134,7 +142,8 @@ class Pyramid(nn.Module):
         height, width = maps[-1].shape[2:]
         together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
         weights = _band_weights(height, self.bands).to(together.device)
-        return torch.cat([together * band.view(1, 1, -1, 1) for band in weights], 1)
+        banded = torch.cat([together * band.view(1, 1, -1, 1) for band in weights], 1)
+        return (banded - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
 
 
 def _shrink(maps: Tensor, height: int, width: int) -> Tensor:

@@ -53,9 +53,10 @@ class Recipe:
         small: share of the epochs, the first ones, that see the photos at half the resolution, four times as fast
             (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
         batch_size: photos a step, at least (the last short batch is spread over the others).
-        learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero.
+        learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero; in a pretrained
+            backbone it is that of the last block.
         weight_decay: AdamW's, on weights of convolutions and linear layers only.
-        backbone_rate: factor on the learning rate of the backbone's last block; the head learns at the full rate.
+        head_rate: factor on the learning rate of the head: one that was solved for has little left to learn.
         block_decay: factor on the learning rate from each of the backbone's blocks to the one before it (Howard and
             Ruder, 2018, https://arxiv.org/abs/1801.06146): the earlier, the more general, the less it needs to move.
         still: how many of a pretrained backbone's first blocks do not learn at all; not even their statistics move.
@@ -73,7 +74,7 @@ class Recipe:
     learning_rate: float = 1e-3
     small: float = 0.0
     weight_decay: float = 0.05
-    backbone_rate: float = 1.0
+    head_rate: float = 1.0
     block_decay: float = 1.0
     still: int = 0
     warmup: float = 2.0
