@@ -222,3 +222,19 @@ def test_a_run_that_is_stopped_ends_with_the_same_parameters(
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_another_backbone_is_one_option_away() -> None:
+    frozen = APPROACHES["convnext-tiny-frozen"].with_backbone("mobilenetv3_small_050")
+    assert (frozen.name, frozen.backbone, frozen.frozen) == (
+        "mobilenetv3_small_050-frozen",
+        "mobilenetv3_small_050",
+        True,
+    )
+    network = build(frozen, CLASSES, STATISTICS)
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, CLASSES)
+    assert APPROACHES["resnet50-top10"].with_backbone("resnet18").name == "resnet18-top10"
+    with pytest.raises(ValueError, match="no backbone to replace"):
+        APPROACHES["custom-cnn"].with_backbone("resnet18")
+    with pytest.raises(ValueError, match="timm has no backbone 'resnet5O' that gives maps"):
+        build(APPROACHES["resnet50"].with_backbone("resnet5O"), CLASSES, STATISTICS)
