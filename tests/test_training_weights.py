@@ -169,11 +169,13 @@ def test_the_given_backbones_load_into_the_networks_they_are_for(
 def test_the_approaches_backbone_takes_all_of_the_given_one(shared_weights: Path) -> None:
     from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD
     from clothing_classifier.training.approaches import build as build_approach
-    from clothing_classifier.training.networks import Statistics
+    from clothing_classifier.training.networks import Pyramid, Statistics
 
     approach = APPROACHES["efficientnet-b0"]
     network = build_approach(approach, 17, Statistics(IMAGENET_MEAN, IMAGENET_STD))
-    before = {name: value.clone() for name, value in network.features.named_parameters()}
-    origin = load_weights(network.features, approach.backbone, str(shared_weights / "tf_efficientnet_b0.safetensors"))
+    assert isinstance(network.features, Pyramid)
+    backbone = network.features.backbone
+    before = {name: value.clone() for name, value in backbone.named_parameters()}
+    origin = load_weights(backbone, approach.backbone, str(shared_weights / "tf_efficientnet_b0.safetensors"))
     assert origin.fresh == ()
-    assert all(not torch.equal(value, before[name]) for name, value in network.features.named_parameters())
+    assert all(not torch.equal(value, before[name]) for name, value in backbone.named_parameters())
