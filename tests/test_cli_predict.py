@@ -345,3 +345,12 @@ def test_a_terminal_sees_how_far_it_is(tiny_model: Path, photos: Path) -> None:
     assert out.count(b"\n") == 5
     assert "4/4" in shown
     assert shown.endswith("4 photos: 3 sure, 1 not sure, 0 could not be read\r\n")
+
+
+@pytest.mark.parametrize("option", ["--threshold", "--max-megapixels"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_are_none_are_refused(option: str, value: str, tiny_model: Path) -> None:
+    words = [sys.executable, "-m", "clothing_classifier", "predict", "--model", str(tiny_model), option, value, "x.jpg"]
+    failed = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr

@@ -30,10 +30,29 @@ def test_an_address_that_is_not_this_machines_is_named(tiny_model: Path) -> None
     assert "cannot listen on 192.0.2.1" in output
 
 
-def test_a_host_that_does_not_exist_is_named(tiny_model: Path) -> None:
-    code, output = serve("--model", str(tiny_model), "--host", "no.such.host.invalid")
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "x" * 64])
+def test_a_host_that_does_not_exist_is_named(tiny_model: Path, host: str) -> None:
+    code, output = serve("--model", str(tiny_model), "--host", host)
     assert code == 2
-    assert "cannot listen on no.such.host.invalid" in output
+    assert output.startswith(f"Error: cannot listen on {host}")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--max-megapixels", "nan"),
+        ("--max-megapixels", "inf"),
+        ("--timeout", "inf"),
+        ("--threshold", "nan"),
+        ("--allow-host", "http://shop.example/"),
+    ],
+)
+@pytest.mark.parametrize("key", [{}, {"CLOTHING_API_KEY": "secret"}])
+def test_a_value_that_cannot_be_used_is_named(tiny_model: Path, option: str, value: str, key: dict[str, str]) -> None:
+    code, output = serve("--model", str(tiny_model), "--port", "0", option, value, **key)
+    assert code == 2
+    assert value in output
+    assert "CLOTHING_API_KEY" not in output
 
 
 def test_a_model_that_is_none_is_named(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ PAGE = Path(__file__).parents[1] / "src" / "clothing_classifier" / "service" / "
 class Server:
     """A service that runs in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, announced: str) -> None:
         self.process = process
         self.port = port
+        self.announced = announced
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """Return status, headers (in lower case) and body, JSON already read."""
@@ -54,7 +55,7 @@ def serving(model: Path, *options: str, **environment: str) -> Iterator[Server]:
         line = process.stderr.readline()
         found = re.search(r":(\d+)/", line)
         assert found, line + process.stderr.read()
-        yield Server(process, int(found[1]))
+        yield Server(process, int(found[1]), line)
     finally:
         process.terminate()
         process.wait(60)
@@ -238,7 +239,7 @@ def test_the_documentation_needs_nothing_from_elsewhere(server: Server) -> None:
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in headers["content-security-policy"]
     assert "<script" not in page
-    assert set(re.findall(r'(?:src|href)="([^"#]*)', page)) <= {"", "/", "/openapi.json"}
+    assert set(re.findall(r'(?:src|href)="([^"#]*)', page)) <= {"", "./", "openapi.json"}
     for kind in KINDS:
         assert f'id="{kind}"' in page
     assert "/v1/predictions" in page
@@ -296,6 +297,9 @@ def test_limits_are_kept_and_told(tiny_model: Path) -> None:
 def test_other_addresses_are_listened_on_when_told_so(tiny_model: Path) -> None:
     with serving(tiny_model, "--host", "0.0.0.0") as server:
         assert server.process.stderr is not None
+        assert server.announced.startswith(
+            f"Serving tiny on http://localhost:{server.port}/ and on this machine's other"
+        )
         assert "CLOTHING_API_KEY" in server.process.stderr.readline()
         assert server.ask("GET", "/healthz", Host="any.example")[0] == 200
     with serving(tiny_model, "--allow-host", "shop.example") as server:
@@ -312,6 +316,7 @@ def test_the_key_guards_the_api_and_not_the_page(tiny_model: Path) -> None:
         assert server.ask("POST", "/v1/predictions", photo(), Authorization="Bearer open sesame")[0] == 200
         assert server.ask("GET", "/healthz")[0] == server.ask("GET", "/readyz")[0] == 200
         assert server.ask("GET", "/openapi.json")[2]["paths"]["/v1/model"]["get"]["security"]
+        assert b"X-API-Key: KEY" in server.ask("GET", "/docs", X_API_Key="open sesame")[2]
 
 
 def test_schemathesis_finds_nothing(server: Server) -> None:

@@ -60,6 +60,32 @@ def test_and_to_no_other(host: str) -> None:
     assert body["type"] == "/docs#misdirected"
 
 
+def test_a_client_that_names_no_host_is_no_browser() -> None:
+    assert ask("/", Settings(hosts=LOOPBACK))[0] == 200
+
+
+def test_whoever_is_refused_is_told_what_helps() -> None:
+    assert "--allow-host" in ask("/", Settings(hosts=LOOPBACK), host="shop.example")[2]["detail"]
+    assert "proxy" in ask("/", Settings(), method="POST", host="a", origin="http://b")[2]["detail"]
+
+
+@pytest.mark.parametrize("name", ["", "http://shop.example", "shop.example/clothing", "*", "*.example", "["])
+def test_what_is_no_name_of_a_host_is_not_taken_for_one(name: str) -> None:
+    with pytest.raises(ValueError, match="not the name of a host"):
+        allowed_hosts("127.0.0.1", {name})
+
+
+HEADS = st.text(st.characters(codec="latin-1")) | st.sampled_from(["http://[", "[", "localhost", "Basic =", "Bearer"])
+
+
+@given(host=HEADS, origin=HEADS, authorization=HEADS)
+def test_no_head_is_more_than_refused(host: str, origin: str, authorization: str) -> None:
+    settings = Settings(hosts=LOOPBACK, key=KEY)
+    status, headers, _ = ask("/docs", settings, method="POST", host=host, origin=origin, authorization=authorization)
+    assert status in (401, 403, 421)
+    assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_which_names_are_allowed() -> None:
     assert "shop.example" in allowed_hosts("127.0.0.1", {"shop.example:8000"})
     assert "192.0.2.1" in allowed_hosts("192.0.2.1", set())
@@ -80,6 +106,8 @@ def test_which_names_are_allowed() -> None:
         ({"origin": "http://localhost:3000"}, 403),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
+        ({"origin": "localhost:8000"}, 403),
     ],
 )
 def test_only_the_own_page_may_post(headers: dict[str, str], status: int) -> None:

@@ -115,6 +115,21 @@ def test_what_is_under_way_is_finished(tiny_model: Path) -> None:
         assert service.process.stderr.read() == ""
 
 
+def test_a_service_that_cannot_start_says_so_and_is_not_announced(tiny_model: Path) -> None:
+    before = "import clothing_classifier.service.decoding as decoding; decoding._START = 'raise SystemExit'"
+    code = f"{before}\nfrom clothing_classifier.cli import main\nmain()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--model", str(tiny_model), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert "a process that decodes photos does not start" in run.stderr
+    assert "Serving" not in run.stderr
+    assert run.stderr.splitlines()[-1].startswith("Error: the service could not be started")
+
+
 def test_a_second_signal_ends_it(tiny_model: Path) -> None:
     with serving(tiny_model) as service, service.connect(head(100), b"x"):
         while b"under_way 1.0" not in service.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")[2]:
@@ -218,6 +233,8 @@ def test_what_is_not_http_is_a_problem_too(service: Service, request_bytes: byte
     assert status in (400, 501)
     assert "application/problem+json" in text
     assert "server:" not in text
+    for header in ("x-content-type-options: nosniff", "content-security-policy: default-src 'none'", "no-store"):
+        assert header in text
     assert json.loads(content)["type"] == "/docs#malformed"
 
 
@@ -231,6 +248,8 @@ def test_clients_that_go_away_leave_nothing_behind(service: Service) -> None:
     ):
         time.sleep(0.01)
     assert b"clothing_held_bytes 0.0" in figures
+    assert b'status="499"' in figures
+    assert b'kind="internal"' not in figures  # it is no fault of the service's, and wakes nobody
     assert service.ask(head(len(body)), body)[0] == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from contextlib import suppress
@@ -76,3 +77,14 @@ def main() -> None:
 def printable(text: str) -> str:
     """Return text that a terminal shows on one line and that cannot steer it: anything else is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Number(click.FloatRange):
+    """A number in a range; for click's own, NaN is in any and infinity is in an open one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert as click does, and refuse what is no number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from clothing_classifier.cli import printable
+from clothing_classifier.cli import Number, printable
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -42,7 +42,7 @@ _LAYOUTS = ("table", "csv", "jsonl")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help='Below this probability the answer is "not sure".  [default: the model\'s own]',
 )
 @click.option(
@@ -50,7 +50,7 @@ _LAYOUTS = ("table", "csv", "jsonl")
 )
 @click.option(
     "--max-megapixels",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Largest size of a photo, in millions of pixels.  [default: 120]",
 )
 @click.option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clothing_classifier.cli import printable
+from clothing_classifier.cli import Number, printable
 
 _KEY = "CLOTHING_API_KEY"
 
@@ -34,20 +34,20 @@ _KEY = "CLOTHING_API_KEY"
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help='Below this probability the answer is "not sure".  [default: the model\'s own]',
 )
 @click.option("--max-bytes", type=click.IntRange(1), help="Largest photo, in bytes.  [default: 20971520]")
 @click.option(
     "--max-megapixels",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Largest photo, in millions of pixels.  [default: 50]",
 )
 @click.option("--max-files", type=click.IntRange(1), help="Most photos in one request.  [default: 64]")
 @click.option("--max-requests", type=click.IntRange(1), help="Most requests at once.  [default: 64]")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Seconds that decoding one photo may take.  [default: 10]",
 )
 @click.option(
@@ -79,7 +79,7 @@ def command(
     """
     try:
         from clothing_classifier.service.app import Service
-        from clothing_classifier.service.guard import allowed_hosts
+        from clothing_classifier.service.guard import allowed_hosts, is_everywhere
         from clothing_classifier.service.server import listen, serve
         from clothing_classifier.service.settings import Settings
     except ModuleNotFoundError as error:
@@ -104,7 +104,7 @@ def command(
             **{name: value for name, value in limits.items() if value is not None},
         )
     except ValueError as error:
-        raise click.ClickException(f"{_KEY}: {error}" if key is not None else str(error)) from error
+        raise click.ClickException(str(error).replace("the key", _KEY)) from error
     try:
         listener = listen(host, port)
     except OSError as error:
@@ -113,11 +113,13 @@ def command(
         ) from error
     with listener:
         service = Service(read_model(model), settings, threshold=threshold, threads=threads)
-        address = f"[{host}]" if ":" in host else host
-        url = f"http://{address}:{listener.getsockname()[1]}/"
+        name = "localhost" if is_everywhere(host) else f"[{host}]" if ":" in host else host
+        where = f"http://{name}:{listener.getsockname()[1]}/"
+        if is_everywhere(host):
+            where += " and on this machine's other addresses"
 
         def tell() -> None:
-            click.echo(f"Serving {printable(service.name)} on {url} (Ctrl-C stops)", err=True)
+            click.echo(f"Serving {printable(service.name)} on {where} (Ctrl-C stops)", err=True)
             if key is None and not ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
                 click.echo(f"Whoever reaches this address may use it; set {_KEY} to ask for a key.", err=True)
 

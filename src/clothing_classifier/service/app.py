@@ -86,6 +86,7 @@ class Service:
         )
         for error in (Problem, HTTPException, RequestValidationError, Exception):
             app.add_exception_handler(error, self._refuse)
+        app.add_exception_handler(ClientDisconnect, _leave)
         body = description.body_of(self.settings)
         app.post("/v1/predictions", responses=description.PREDICTIONS, openapi_extra=body)(self.predict)
         app.get("/v1/model", responses=description.MODEL)(self.model)
@@ -222,6 +223,10 @@ def _result(answer: Answer | PhotoTrouble, top: int) -> dict[str, Any]:
 
 def _json(values: Any) -> Response:
     return Response(json.dumps(values).encode(), media_type="application/json")
+
+
+async def _leave(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # as nginx counts it; nobody is there to read it
 
 
 async def _gone(request: Request) -> None:

@@ -202,10 +202,15 @@ def write_page(document: Mapping[str, Any]) -> str:
         '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>{TITLE}: API</title><style>{_STYLE}</style>",
         f"<main><h1>{TITLE}: API</h1><p>{_INTRODUCTION.replace('`not sure`', '<code>not sure</code>')}</p>",
-        '<p>For programs: <a href="/openapi.json">/openapi.json</a>. For people: <a href="/">the page</a>.</p>',
+        '<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.</p>',
         "<pre>curl --data-binary @photo.jpg 'http://127.0.0.1:8000/v1/predictions?top=3'\n"
         "curl -F photos=@a.jpg -F photos=@b.jpg 'http://127.0.0.1:8000/v1/predictions?evidence=true'</pre>",
     ]
+    if "securitySchemes" in document["components"]:
+        parts.append(
+            "<p>This service asks for a key: add <code>-H 'Authorization: Bearer KEY'</code> or "
+            "<code>-H 'X-API-Key: KEY'</code>.</p>"
+        )
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             parts += _operation(method, path, operation)
@@ -245,13 +250,11 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterable
         yield f"<tr><td>{status}<td>{_text(response['description'].rstrip('.'))}.<td>{', '.join(map(_type, schemas))}"
     yield "</table>"
     for content in operation["responses"].get("200", {}).get("content", {}).values():
-        examples = (
-            {"an example": {"value": content["example"]}} if "example" in content else content.get("examples", {})
-        )
+        examples = {"": {"value": content["example"]}} if "example" in content else content.get("examples", {})
         for name, example in examples.items():
             value = example["value"]
             shown = value if isinstance(value, str) else json.dumps(value, indent=2)
-            yield f"<p>For example, {escape(name)}:</p><pre>{escape(shown)}</pre>"
+            yield f"<p>For example{escape(name and f', {name}')}:</p><pre>{escape(shown)}</pre>"
 
 
 def _fields(schema: Mapping[str, Any]) -> Iterable[str]:

@@ -14,7 +14,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +22,7 @@ from clothing_classifier.service.metrics import Metrics
 from clothing_classifier.service.problems import MEDIA_TYPE, Problem
 from clothing_classifier.service.settings import Settings
 
-_HEADERS: Final = {
+HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -34,6 +33,7 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+"""Headers of every answer that has none of the same name."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -81,8 +81,6 @@ class Guard:
         except Problem as problem:
             self._metrics.errors.labels("request", problem.kind).inc()
             await respond(problem)(scope, exchange.receive, exchange.send)
-        except ClientDisconnect:
-            exchange.status = 499  # as nginx counts it; nobody is there to read it
         except Exception:  # the app has answered it
             _logger.exception("a request failed")
         path, method = scope["path"], scope["method"]
@@ -94,10 +92,18 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if self._settings.hosts and _host(headers.get("host", "")) not in self._settings.hosts:
-            raise Problem("misdirected", "The service does not go by the name in the Host header.")
+        host = headers.get("host")  # only a client of HTTP/1.0 may leave it out, and no browser does
+        if self._settings.hosts and host is not None and _host(host) not in self._settings.hosts:
+            raise Problem(
+                "misdirected",
+                "The service does not go by the name in the Host header; who runs it adds names with --allow-host.",
+            )
         if scope["method"] not in _SAFE and not _same_site(headers):
-            raise Problem("cross-site", "A page of another site sent this request; only the service's own page may.")
+            raise Problem(
+                "cross-site",
+                "A page of another site sent this request; only the service's own page may. A proxy must leave the "
+                "Host header as it is.",
+            )
         path = scope["path"]
         if self._settings.key is not None and (path in ("/v1", "/metrics", "/docs") or path.startswith("/v1/")):
             self._check_key(headers, self._settings.key, basic=path == "/docs")
@@ -145,7 +151,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
+            for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             self._closing = self._unread
             if self._closing or self._admission.stopping:
@@ -183,7 +189,7 @@ def _same_site(headers: Headers) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or origin.partition("://")[2] == headers.get("host")
 
 
 def _password(credentials: str) -> str:
@@ -202,11 +208,21 @@ def allowed_hosts(host: str, others: Set[str]) -> frozenset[str]:
     Args:
         host: the address that is listened on.
         others: further names. On an address that means all of the machine's, they are the only ones, if there are any.
+
+    Raises:
+        ValueError: one of the others is no name.
     """
-    try:
-        everywhere = ip_address(host).is_unspecified
-    except ValueError:
-        everywhere = not host
-    if everywhere and not others:
+    for other in others:
+        if not _host(other) or set(other) & set("/?#@*"):
+            raise ValueError(f"{other!r} is not the name of a host, such as shop.example")
+    if is_everywhere(host) and not others:
         return frozenset()
-    return frozenset({"localhost", "127.0.0.1", "::1", host.lower(), *(_host(other) for other in others)} - {""})
+    return frozenset({"localhost", "127.0.0.1", "::1", host.lower(), *(_host(other) for other in others)})
+
+
+def is_everywhere(host: str) -> bool:
+    """Return whether to listen on ``host`` is to listen on all of the machine's addresses."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from types import FrameType
 from typing import Any, Final
@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clothing_classifier.service.app import Service
+from clothing_classifier.service.guard import HEADERS
 from clothing_classifier.service.problems import MEDIA_TYPE, Problem
 
 _HEAD_SECONDS: Final = 10.0
@@ -43,7 +44,11 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         OSError: it cannot listen there.
     """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # what cannot even be asked for
+        raise socket.gaierror(socket.EAI_NONAME, "this is not a name or an address") from error
+    family, _, _, _, address = found[0]
     # With the protocol named: only then does asyncio send small answers at once (TCP_NODELAY), 40 ms sooner.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -64,6 +69,9 @@ def serve(service: Service, listener: socket.socket, *, ready: Callable[[], None
         service: what is served.
         listener: what it is served on.
         ready: called as soon as requests are answered.
+
+    Raises:
+        OSError: it cannot be started; the log says why.
     """
     # What clients send is no news for the log; what fails in here is.
     for name in ("uvicorn.error", "python_multipart"):
@@ -81,7 +89,11 @@ def serve(service: Service, listener: socket.socket, *, ready: Callable[[], None
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=5,
     )
-    _Server(config, service, ready).run([listener])
+    server = _Server(config, service, ready)
+    with suppress(SystemExit):  # which is how newer uvicorns end a start that failed
+        server.run([listener])
+    if not server.started:
+        raise OSError("the service could not be started; the lines above say why")
 
 
 class _Server(uvicorn.Server):
@@ -93,7 +105,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        if self.started:
+            self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,14 +163,10 @@ class _Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         problem = Problem("malformed", "This is not an HTTP request that can be read, or its head is too large.")
         body = problem.body()
-        headers: Any = [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),
-        ]
+        further = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+        headers: Any = list((HEADERS | further).items())
+        head = h11.Response(status_code=400, reason="Bad Request", headers=headers)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -90,8 +90,8 @@ function askForKey(wrong) {
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const key = $("key-input").value.trim();
-  if (!/^[\x21-\x7e]+$/.test(key)) {
-    $("key-error").textContent = "That cannot be a key: it has spaces or letters that keys do not have.";
+  if (!/^[\x20-\x7e]+$/.test(key)) {
+    $("key-error").textContent = "That cannot be a key: it has letters that keys do not have.";
     return;
   }
   $("key").close();
