@@ -15,7 +15,9 @@ from torch import Tensor
 from clothing_classifier.training.recipe import Augmentation
 
 
-def augment(pixels: Tensor, settings: Augmentation, fill: Tensor, generator: torch.Generator) -> Tensor:
+def augment(
+    pixels: Tensor, settings: Augmentation, fill: Tensor, generator: torch.Generator, side: float = 1.0
+) -> Tensor:
     """Change each picture of a batch at random.
 
     Args:
@@ -23,11 +25,13 @@ def augment(pixels: Tensor, settings: Augmentation, fill: Tensor, generator: tor
         settings: how far the changes may go.
         fill: ``float [3]``, the colour of what lies outside a picture, 0…255.
         generator: a generator on the CPU; the same state gives the same batch on every device.
+        side: height and width of the result, as a share of the pictures' own; at a half or more no pixel is skipped.
 
     Returns:
-        ``float [N, 3, H, W]``, 0…255.
+        ``float [N, 3, side × H, side × W]``, rounded, 0…255.
     """
     count, _, height, width = pixels.shape
+    height, width = round(height * side), round(width * side)
     device = pixels.device
 
     def uniform(limit: float, *shape: int) -> Tensor:

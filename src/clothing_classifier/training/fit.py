@@ -125,9 +125,8 @@ def fit(
             chosen = batch.to(labels.device)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
-            if epoch < recipe.small * recipe.epochs:
-                inputs = F.avg_pool2d(inputs, 2)
-            inputs = augment(inputs, recipe.augmentation, background, generator)
+            side = recipe.small_side if epoch < recipe.small * recipe.epochs else 1.0
+            inputs = augment(inputs, recipe.augmentation, background, generator, side)
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):
                 logits = network(inputs.contiguous(memory_format=torch.channels_last))
