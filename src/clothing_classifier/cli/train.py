@@ -101,6 +101,15 @@ def require_torch() -> None:
     help="random: stratified by class; sender: also no sender on two sides; given: the data's own train, validation "
     "and test folders. By default given where there are such folders, otherwise random.",
 )
+@click.option(
+    "--crossval",
+    "crossvals",
+    multiple=True,
+    metavar="RUN",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A finished `clothing crossval` of the same approach: all photos teach, and calibration, threshold and figures "
+    "come from its folds. Once for each protocol.",
+)
 @backbone_option
 def command(
     approach: str,
@@ -113,7 +122,10 @@ def command(
     device: str,
     epochs: int | None,
     backbone: str | None,
+    crossvals: tuple[Path, ...],
 ) -> None:
+    if split and crossvals:
+        raise click.UsageError("--crossval lets all photos teach, so there is nothing to --split; leave one of them out")
     require_torch()
     from clothing_classifier.runs import Settings, train
 
@@ -130,6 +142,7 @@ def command(
             weights_licence=weights_licence,
             device=device,
             epochs=epochs,
+            crossvals=crossvals,
         )
         metrics = train(settings, reporter)
     except KeyboardInterrupt:
@@ -144,7 +157,7 @@ def command(
     for part, figures in metrics.items():
         low, high = figures["intervals"]["weighted_f1"]
         click.echo(
-            f"{part:<11}{figures['photos']:>5} photos   weighted F1 {figures['weighted_f1']:.3f} "
+            f"{part:<13}{figures['photos']:>5} photos   weighted F1 {figures['weighted_f1']:.3f} "
             f"({low:.3f} to {high:.3f})   macro F1 {figures['macro_f1']:.3f}   accuracy {figures['accuracy']:.3f}"
         )
     click.echo(f"The model is {out / 'model.onnx'}.")

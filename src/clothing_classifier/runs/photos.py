@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from clothing_classifier.training.networks import Classifying, Statistics
     from clothing_classifier.training.weights import Origin
 
-SplitChoice = Literal["random", "sender", "given"]
-"""How photos are split: by chance, with no sender on two sides, or as the data's own folders say."""
+SplitChoice = Literal["random", "sender", "given", "none"]
+"""How photos are split: by chance, with no sender on two sides, as the data's own folders say, or all of them teach."""
 
 _FILL: Final = (124, 116, 104)
 """What is laid around a photo to give it the input's proportions: ImageNet's mean, which pretrained networks take for
@@ -46,6 +46,8 @@ class Settings:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         epochs: instead of the recipe's, or ``None``.
         folds: of a cross-validation.
+        crossvals: folders of finished cross-validations of the same approach; all photos teach then, and what the
+            model's card says of it comes from these.
     """
 
     approach: Approach
@@ -58,6 +60,7 @@ class Settings:
     device: str = "auto"
     epochs: int | None = None
     folds: int = 5
+    crossvals: tuple[Path, ...] = ()
 
     def describe(self, command: str, choice: str) -> str:
         """Return the command that makes the run again; paths are shortened to their last part, machines differ.
@@ -72,6 +75,8 @@ class Settings:
             words += ["--weights", self.weights if self.weights in ("hub", "none") else Path(self.weights).name]
         if self.epochs is not None:
             words += ["--epochs", str(self.epochs)]
+        for folder in self.crossvals:
+            words += ["--crossval", folder.resolve().name]
         return " ".join(words)
 
 

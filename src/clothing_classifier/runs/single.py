@@ -12,6 +12,9 @@
 ``predictions.csv`` the model file's probabilities for each photo of those parts
 ``model.onnx``      the model file
 =================== ====================================================================================
+
+With ``--crossval FOLDS`` all photos teach; what the card says of the model comes from that cross-validation of the same
+recipe (see `judgement`), and there is no ``predictions.csv``.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +41,7 @@ from clothing_classifier.runs.folder import (
     write_bytes,
     write_table,
 )
+from clothing_classifier.runs.judgement import Judgement, read_judgement
 from clothing_classifier.runs.photos import (
     Loaded,
     Settings,
@@ -63,6 +68,7 @@ _PROTOCOLS = {
     "random": "one split, stratified by class at random (senders on both sides)",
     "sender": "one split, stratified by class, no sender on two sides",
     "given": "the data's own train, validation and test folders",
+    "none": "none: all photos teach, and cross-validation judges",
 }
 
 
@@ -74,7 +80,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
         reporter: what is told of the progress; nothing by default.
 
     Returns:
-        The content of ``metrics.json``: the figures of ``model.onnx`` by part.
+        The content of ``metrics.json``: the figures of ``model.onnx`` by part, or of its recipe by protocol.
 
     Raises:
         RunError: the folder holds another run, or a part has no photos.
@@ -93,6 +99,9 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     statistics = choose_statistics(approach, loaded.pixels[parts == "train"])
     network, origin = start(approach, settings, len(loaded.labels), statistics)
     config = record(approach, loaded, origin, statistics) | {"split": prepared.protocol, "seed": settings.seed}
+    judgement = read_judgement(settings.crossvals, config) if settings.crossvals else None
+    if judgement is not None:
+        config["crossvals"] = judgement.sources
     claim(settings.out, config)
     loaded.manifest.write(settings.out / "manifest.csv")
     write_table(
@@ -120,7 +129,8 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     write_table(settings.out / "curves.csv", CURVES, [[row[name] for name in CURVES] for row in curves])
 
     reporter.stage("Calibrating, exporting and measuring")
-    return _finish(settings, approach, prepared, network, config["weights"], sum(row["seconds"] for row in curves))
+    seconds = sum(row["seconds"] for row in curves)
+    return _finish(settings, approach, prepared, network, config["weights"], seconds, judgement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,7 @@ def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Pre
     loaded = load(settings, approach, reporter)
     protocol, parts = _split(loaded.manifest, settings)
     parts = parts[loaded.chosen]
-    for part in PARTS:
+    for part in PARTS if protocol != "none" else ():
         if not (parts == part).any():
             raise RunError(f"{settings.data}: the {part} part has no photos; add some, or choose another --split")
     return _Prepared(loaded, parts, protocol)
@@ -152,30 +162,35 @@ def _finish(
     network: Classifying,
     weights: dict[str, Any],
     seconds: float,
+    judgement: Judgement | None,
 ) -> dict[str, Any]:
-    """Calibrate on the validation part, make the model file, and measure that file."""
+    """Calibrate, make the model file, and measure that file on the photos that did not teach it."""
     from clothing_classifier.card import FORMAT_VERSION, ModelCard
-    from clothing_classifier.classifier import Classifier
-    from clothing_classifier.evaluation.metrics import measure
     from clothing_classifier.training.calibration import choose_threshold, fit_temperature
     from clothing_classifier.training.export import export, pack
     from clothing_classifier.training.fit import compute_logits
 
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
-    pixels, truth = prepared.of("validation")
-    logits = compute_logits(network, pixels)
-    temperature = fit_temperature(logits, truth)
-    likelihood = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
-    promise = choose_threshold(likelihood / likelihood.sum(1, keepdims=True), truth)
+    training: dict[str, Any] = {}
+    if judgement is not None:
+        temperature, promise = judgement.temperature, judgement.promise
+        training["crossvals"] = judgement.sources
+    else:
+        pixels, truth = prepared.of("validation")
+        logits = compute_logits(network, pixels)
+        temperature = fit_temperature(logits, truth)
+        likelihood = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
+        chosen = choose_threshold(likelihood / likelihood.sum(1, keepdims=True), truth)
+        promise = {**chosen.to_dict(), "measured_on": f"the validation part, {len(truth)} photos"}
     counts = Counter(photo.label for photo in loaded.photos)
     card = ModelCard(
         name=approach.name,
         labels=labels,
         resizing=loaded.resizing,
-        threshold=promise.threshold,
+        threshold=promise["threshold"],
         temperature=temperature,
-        promise={**promise.to_dict(), "measured_on": f"the validation part, {len(truth)} photos"},
+        promise=promise,
         metrics={},
         data={
             "edition": loaded.manifest.edition,
@@ -191,8 +206,11 @@ def _finish(
             "summary": approach.summary,
             "backbone": approach.backbone,
             "recipe": approach.recipe.to_dict(),
-            "command": settings.describe("train", f"--split {prepared.protocol}"),
+            "command": settings.describe(
+                "train", "" if prepared.protocol == "none" else f"--split {prepared.protocol}"
+            ),
             "seconds": round(seconds),
+            **training,
         },
         weights=weights,
         licence=LICENCE,
@@ -201,34 +219,50 @@ def _finish(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         format=FORMAT_VERSION,
     )
-    graph = export(network, temperature, pixels[:16])
+    graph = export(network, temperature, loaded.pixels[:16])
     model = settings.out / "model.onnx"
-    write_bytes(model, pack(graph, card))
+    if judgement is not None:
+        metrics = judgement.metrics
+    else:
+        # Measured through the file and the class that users have, so that what is measured is what ships.
+        write_bytes(model, pack(graph, card))
+        metrics, rows = _measure_file(model, prepared, card.threshold, settings.seed)
+        write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
+    write_bytes(model, pack(graph, replace(card, metrics=metrics)))
+    write_bytes(settings.out / "metrics.json", to_json(metrics))
+    return metrics
 
-    # Measured through the file and the class that users have, so that what is measured is what ships.
+
+def _measure_file(
+    model: Path, prepared: _Prepared, threshold: float, seed: int
+) -> tuple[dict[str, Any], list[Sequence[Any]]]:
+    """Return the model file's figures by part, and the rows of ``predictions.csv``."""
+    from clothing_classifier.classifier import Classifier
+    from clothing_classifier.evaluation.metrics import measure
+
     classifier = Classifier.load(model)
+    labels = prepared.loaded.labels
     metrics: dict[str, Any] = {}
     rows: list[Sequence[Any]] = []
     for part in ("validation", "test"):
         pixels, truth = prepared.of(part)
         batches = [classifier.run(pixels[i : i + _BATCH]).probabilities for i in range(0, len(pixels), _BATCH)]
         probabilities = np.concatenate(batches)
-        photos = [photo for photo, where in zip(loaded.photos, parts, strict=True) if where == part]
+        photos = [photo for photo, where in zip(prepared.loaded.photos, prepared.parts, strict=True) if where == part]
         senders = [photo.sender or photo.path for photo in photos] if prepared.protocol == "sender" else None
         metrics[part] = {
-            "protocol": f"{_PROTOCOLS[prepared.protocol]}; {part} part, seed {settings.seed}",
-            **measure(truth, probabilities, labels, threshold=promise.threshold, groups=senders),
+            "protocol": f"{_PROTOCOLS[prepared.protocol]}; {part} part, seed {seed}",
+            **measure(truth, probabilities, labels, threshold=threshold, groups=senders),
         }
         for photo, row in zip(photos, probabilities, strict=True):
             rows.append((photo.path, part, photo.label, labels[int(row.argmax())], *(f"{p:.6f}" for p in row)))
-    write_bytes(model, pack(graph, replace(card, metrics=metrics)))
-    write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
-    write_bytes(settings.out / "metrics.json", to_json(metrics))
-    return metrics
+    return metrics, rows
 
 
 def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice, npt.NDArray[np.str_]]:
     photos = manifest.kept
+    if settings.crossvals:
+        return "none", np.full(len(photos), "train")
     given = [photo.part for photo in photos]
     choice = settings.split or ("given" if all(given) else "random")
     if choice == "given":

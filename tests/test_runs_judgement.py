@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+from clothing_classifier import Classifier
+from clothing_classifier.runs import RunError, Settings, cross_validate, train
+from clothing_classifier.runs.judgement import promise_across, read_judgement
+from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.calibration import fit_temperature
+
+CLASSES = ("Dress", "Hat", "Pants")
+SENDERS = 6
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GitHub edition in small: photos of three classes, from six senders."""
+    root = tmp_path_factory.mktemp("data") / "clothing-dataset"
+    (root / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    with (root / "images.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "sender_id", "label", "kids"))
+        for number in range(54):
+            kind = number % len(CLASSES)
+            pixels = random.integers(0, 90, (60, 45, 3), dtype=np.uint8)
+            pixels[..., kind] += random.integers(20, 120, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "images" / f"photo-{number:02}.jpg")
+            writer.writerow((f"photo-{number:02}", number // len(CLASSES) % SENDERS, CLASSES[kind], number % 2 == 0))
+    return root
+
+
+def make_settings(dataset: Path, out: Path, split: str | None = None) -> Settings:
+    approach = APPROACHES["custom-cnn"]
+    approach = replace(approach, recipe=replace(approach.recipe, batch_size=12, epochs=2))
+    return Settings(approach=approach, data=dataset, out=out, split=split, device="cpu", folds=3)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def crossvals(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("crossvals")
+    for protocol in ("random", "sender"):
+        cross_validate(make_settings(dataset, root / protocol, protocol))
+    return root / "random", root / "sender"
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, crossvals: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "model"
+    train(replace(make_settings(dataset, out), crossvals=crossvals))
+    return out
+
+
+def test_all_photos_teach_and_the_card_says_what_the_folds_say(run: Path, crossvals: tuple[Path, Path]) -> None:
+    card = Classifier.load(run / "model.onnx").card
+    assert card.data["parts"] == {"train": 54, "validation": 0, "test": 0}
+    assert list(card.metrics) == ["sender folds", "random folds"]
+    for folder in crossvals:
+        measured = json.loads((folder / "metrics.json").read_text())
+        said = card.metrics[f"{folder.name} folds"]
+        for name in (
+            "protocol",
+            "photos",
+            "weighted_f1",
+            "macro_f1",
+            "accuracy",
+            "intervals",
+            "per_class",
+            "by",
+            "std",
+        ):
+            assert said[name] == measured[name]
+    assert {source["protocol"] for source in card.training["crossvals"]} == {"random", "sender"}
+    assert card.training["command"].endswith("--crossval random --crossval sender")
+    assert json.loads((run / "metrics.json").read_text()) == card.metrics
+    assert not (run / "predictions.csv").exists(), "no photo is left to predict"
+
+
+def test_calibration_comes_from_the_folds_that_share_no_sender(run: Path, crossvals: tuple[Path, Path]) -> None:
+    _, sender = crossvals
+    with (sender / "folds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = json.loads((sender / "config.json").read_text())["labels"]
+    folds = np.array([int(row["fold"]) for row in rows])
+    truth = np.array([labels.index(row["label"]) for row in rows])
+    logits = np.empty((len(rows), len(labels)), np.float32)
+    for fold in range(3):
+        logits[folds == fold] = np.load(sender / f"fold-{fold}.npz")["logits"]
+    card = Classifier.load(run / "model.onnx").card
+    assert card.temperature == pytest.approx(fit_temperature(logits, truth))
+    assert card.threshold == card.promise["threshold"]
+    assert "no sender in two folds" in card.promise["measured_on"]
+    sure = card.metrics["sender folds"]["sure"]
+    assert (sure["share"], sure["accuracy"]) == (card.promise["share"], card.promise["measured_accuracy"])
+
+
+@given(seed=st.integers(0, 2**32 - 1), skill=st.floats(0.5, 1.0))
+@settings(deadline=None, max_examples=40)
+def test_a_fold_has_no_part_in_the_threshold_it_is_measured_by(seed: int, skill: float) -> None:
+    """Whatever one fold's photos are, the share that the other folds name stays what it was."""
+    random = np.random.default_rng(seed)
+    truth, folds = random.integers(0, 3, 240), np.arange(240) % 2
+    said = np.where(random.random(240) < skill, truth, (truth + 1) % 3)
+    logits = np.eye(3)[said] * random.uniform(0, 6, (240, 1))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    whole = promise_across(probabilities, truth, folds)
+    assert 0 <= whole.share <= 1
+    # With the first fold's labels all wrong, only the second fold's threshold and the first one's accuracy change.
+    spoiled = np.where(folds == 0, (probabilities.argmax(1) + 1) % 3, truth)
+    again = promise_across(probabilities, spoiled, folds)
+    confident = probabilities.max(1)
+
+    def share_of_first(promised: float) -> float:
+        return float((confident[folds == 0] >= promised).mean())
+
+    from clothing_classifier.training.calibration import choose_threshold
+
+    threshold = choose_threshold(probabilities[folds == 1], truth[folds == 1]).threshold
+    named = share_of_first(threshold) * 120
+    assert again.share * 240 >= named - 1
+    assert again.measured_accuracy <= 1 - named / max(1.0, again.share * 240) + 0.01
+
+
+def test_a_cross_validation_of_something_else_is_refused(
+    dataset: Path, crossvals: tuple[Path, Path], tmp_path: Path
+) -> None:
+    wanted = make_settings(dataset, tmp_path / "run")
+    other = replace(wanted, epochs=3, crossvals=crossvals)
+    with pytest.raises(RunError, match=r"another model \(it differs in: recipe\)"):
+        train(other)
+    copied = tmp_path / "copied"
+    shutil.copytree(crossvals[0], copied)
+    config = json.loads((copied / "config.json").read_text())
+    config["data"]["digest"] = "0" * 64
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"differs in: data\)"):
+        train(replace(wanted, crossvals=(copied,)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unfinished_or_damaged_one_is_named(crossvals: tuple[Path, Path], tmp_path: Path) -> None:
+    config = json.loads((crossvals[0] / "config.json").read_text())
+    with pytest.raises(RunError, match=r"config\.json is missing"):
+        read_judgement([tmp_path], config)
+    copied = tmp_path / "copied"
+    shutil.copytree(crossvals[0], copied)
+    (copied / "fold-1.npz").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"copied: this cross-validation cannot be read"):
+        read_judgement([copied], config)
+    (copied / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"metrics\.json is missing.*finish it"):
+        read_judgement([copied], config)
+    with pytest.raises(RunError, match="second run with random folds"):
+        read_judgement([crossvals[0], crossvals[0]], config)
+
+
+def test_a_split_beside_a_cross_validation_is_refused(dataset: Path, crossvals: tuple[Path, Path]) -> None:
+    words = ["train", "custom-cnn", "--data", str(dataset), "--out", str(dataset.parent / "never")]
+    words += ["--split", "random", "--crossval", str(crossvals[0])]
+    done = subprocess.run(
+        [sys.executable, "-m", "clothing_classifier", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "nothing to --split" in done.stderr
