@@ -107,8 +107,8 @@ def require_torch() -> None:
     multiple=True,
     metavar="RUN",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A finished `clothing crossval` of the same approach: all photos teach, and calibration, threshold and figures "
-    "come from its folds. Once for each protocol.",
+    help="A finished `clothing crossval` of the same approach: all photos teach, and calibration, threshold and "
+    "figures come from its folds. Once for each protocol.",
 )
 @backbone_option
 def command(
@@ -125,7 +125,7 @@ def command(
     crossvals: tuple[Path, ...],
 ) -> None:
     if split and crossvals:
-        raise click.UsageError("--crossval lets all photos teach, so there is nothing to --split; leave one of them out")
+        raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
     require_torch()
     from clothing_classifier.runs import Settings, train
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from clothing_classifier.training.networks import Classifying, Statistics
     from clothing_classifier.training.weights import Origin
 
-SplitChoice = Literal["random", "sender", "given", "none"]
-"""How photos are split: by chance, with no sender on two sides, as the data's own folders say, or all of them teach."""
+SplitChoice = Literal["random", "sender", "given"]
+"""How photos are split: by chance, with no sender on two sides, or as the data's own folders say."""
 
 _FILL: Final = (124, 116, 104)
 """What is laid around a photo to give it the input's proportions: ImageNet's mean, which pretrained networks take for

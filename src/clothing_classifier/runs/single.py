@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +139,7 @@ class _Prepared:
 
     loaded: Loaded
     parts: npt.NDArray[np.str_]
-    protocol: SplitChoice
+    protocol: SplitChoice | Literal["none"]
 
     def of(self, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         return self.loaded.pixels[self.parts == part], self.loaded.truth[self.parts == part]
@@ -259,7 +259,7 @@ def _measure_file(
     return metrics, rows
 
 
-def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice, npt.NDArray[np.str_]]:
+def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
     photos = manifest.kept
     if settings.crossvals:
         return "none", np.full(len(photos), "train")
