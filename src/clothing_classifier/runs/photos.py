@@ -146,13 +146,24 @@ def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
 def choose_statistics(approach: Approach, pixels: npt.NDArray[np.uint8]) -> Statistics:
     """Return what the network normalises with.
 
-    A pretrained backbone keeps what it learned with; a fresh network gets its training photos' own.
+    A pretrained backbone keeps what it learned with, as timm says; a fresh network gets its training photos' own.
     """
-    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
     from clothing_classifier.training.networks import Statistics
     from clothing_classifier.training.pixels import measure_statistics
 
-    return Statistics(IMAGENET_MEAN, IMAGENET_STD) if approach.backbone else measure_statistics(pixels)
+    if approach.backbone is None:
+        return measure_statistics(pixels)
+    import timm
+
+    known = timm.get_pretrained_cfg(approach.backbone)
+    if known is None:  # an architecture of which timm has no weights
+        from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
+
+        return Statistics(IMAGENET_MEAN, IMAGENET_STD)
+    (red, green, blue), (red_std, green_std, blue_std) = (
+        [round(255 * value, 3) for value in values] for values in (known.mean, known.std)
+    )
+    return Statistics((red, green, blue), (red_std, green_std, blue_std))
 
 
 def start(approach: Approach, settings: Settings, classes: int, statistics: Statistics) -> tuple[Classifying, Origin]:
