@@ -126,7 +126,7 @@ def test_a_head_on_its_features_tells_eight_pictures_apart(
     network = build_seeded(approach).eval()
     views = compute_features(network, pictures, CPU)
     head = fit_head(views, EIGHT, np.arange(8), CLASSES)
-    head.install(network)
+    network.install(head)
     logits = compute_logits(network, pictures)
     assert (logits.argmax(1) == EIGHT).all()
     np.testing.assert_allclose(head.compute_logits(views[0]), logits, atol=1e-3 * np.abs(logits).max())

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("scipy", reason="needs the extra own")
+pytest.importorskip("sklearn", reason="needs the extra own")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from clothing_classifier.training.head import STRENGTHS, fit_head
+from clothing_classifier.training import head as solver
+from clothing_classifier.training.head import STRENGTHS, fit_head, measure_loss
 
 CLASSES = 3
 
@@ -31,9 +35,33 @@ def test_it_is_logistic_regression_on_standardised_features() -> None:
     # scikit-learn's penalty is of the sum of losses, ours of their mean.
     peer = LogisticRegression(C=1 / (400 * head.strength), max_iter=1000).fit(standard, labels)
     ours, theirs = head.compute_logits(features), peer.decision_function(standard)
-    np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True), atol=0.05)
+    np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True), atol=0.02)
     fresh, truth = draw(400, 1, spread=2.0)
     assert (head.compute_logits(fresh).argmax(1) == truth).mean() > 0.7
+
+
+@given(seed=st.integers(0, 999), strength=st.sampled_from([0.0, *STRENGTHS]), balance=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_the_gradient_is_the_losses_slope(seed: int, strength: float, balance: float) -> None:
+    random = np.random.default_rng(seed)
+    features, labels = random.normal(size=(30, 5)).astype(np.float32), random.integers(0, CLASSES, 30)
+    parameters, offset = random.normal(size=(CLASSES, 6)), balance * random.normal(size=CLASSES)
+
+    def measure(at: np.ndarray) -> tuple[float, np.ndarray]:
+        return measure_loss(at, features, labels, strength, offset)
+
+    _, gradient = measure(parameters)
+    direction = random.normal(size=parameters.shape)
+    step = 1e-2 * direction / np.linalg.norm(direction)
+    slope = (measure(parameters + step)[0] - measure(parameters - step)[0]) / 2
+    assert slope == pytest.approx((gradient * step).sum(), abs=2e-6)
+
+
+def test_the_folded_layer_takes_features_as_they_are() -> None:
+    features, labels = draw(200, 3)
+    head = fit_head([features], labels, np.arange(200), CLASSES)
+    weight, bias = head.fold()
+    np.testing.assert_allclose(features @ weight.T + bias, head.compute_logits(features), atol=1e-3)
 
 
 def test_the_penalty_is_chosen_for_senders_that_are_not_known() -> None:
@@ -47,6 +75,28 @@ def test_the_penalty_is_chosen_for_senders_that_are_not_known() -> None:
     by_sender = fit_head([features], labels, senders, CLASSES).strength
     by_photo = fit_head([features], labels, np.arange(600), CLASSES).strength
     assert by_sender > by_photo
+
+
+def test_no_group_is_on_two_sides_of_an_inner_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = draw(120, 5)
+    groups = np.random.default_rng(0).integers(0, 20, 120)
+    marked = np.concatenate([features, groups[:, None]], 1).astype(np.float32)
+    marks = (np.arange(20) - marked[:, -1].mean()) / marked[:, -1].std()
+    taught: list[np.ndarray] = []
+    solve = solver._solve
+
+    def watch(features: np.ndarray, *arguments: Any) -> np.ndarray:
+        found = np.abs(features[:, -1:] - marks).argmin(1)
+        taught.append(np.bincount(found, minlength=20))
+        return solve(features, *arguments)
+
+    monkeypatch.setattr(solver, "_solve", watch)
+    fit_head([marked], labels, groups, CLASSES)
+    whole = np.bincount(groups, minlength=20)
+    inner = taught[: 3 * len(STRENGTHS)]
+    assert all(np.isin(counts, [0]).any() for counts in inner), "each inner fold holds some groups back"
+    assert all(((counts == 0) | (counts == whole)).all() for counts in inner)
+    assert (taught[-1] == whole).all()
 
 
 def test_balance_makes_rare_classes_likelier() -> None:

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from clothing_classifier.cli import printable
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
+    from clothing_classifier.card import ModelFile
     from clothing_classifier.runs import SplitChoice
     from clothing_classifier.training.fit import Step
 
-_HELP = """Train a classifier with APPROACH, and measure it on photos that it has not seen.
+_HELP = """Train a classifier, and measure it on photos that it has not seen.
+
+Without APPROACH: a model of your own classes, in minutes and without a GPU. Give each class a folder of photos, 30 or
+more of each, and the folder that these lie in as --data. A model that is there already (the one that ships, or --base)
+looks at each photo once, and a new last layer is solved for on what it sees. That is kept in the user's cache, so the
+same command again is quick. Needs the extra `own`, and no torch.
+
+With APPROACH: a network is trained. Needs the extra `train`.
 
 \b
 {approaches}
 
 A run that was stopped, however hard, goes on when its command is repeated, and ends with the same model. Its folder
-holds all that made it: config.json, manifest.csv, split.csv, checkpoint.pt, curves.csv, metrics.json, predictions.csv
-and model.onnx, which `clothing predict --model RUN/model.onnx` uses.
+holds all that made it: config.json, manifest.csv, metrics.json, predictions.csv, with APPROACH also split.csv,
+checkpoint.pt and curves.csv, and model.onnx, which `clothing predict --model RUN/model.onnx` uses.
 
 Exit codes: 0, the model is made and measured; 2, it cannot be, and the message says why; 130, stopped.
 """
+
+_REFUSED: Final = {
+    "weights": "the base model brings its features with it, and --base chooses it",
+    "weights_licence": "the base model's card says it",
+    "device": "the base model runs on the processor",
+    "epochs": "the last layer is solved for, not trained in epochs",
+    "crossvals": "the new last layer is cross-validated anyway",
+    "backbone": "the base model brings it, and --base chooses that",
+}
+"""Why an option means nothing without an approach."""
+
+_NAMED: Final = 10
+_WEAK: Final = 0.9
+_WORST: Final = 3
 
 
 def list_approaches() -> str:
@@ -92,14 +117,37 @@ def require_torch() -> None:
         ) from error
 
 
+def require_own() -> None:
+    """Say how to install what a model of one's own classes needs, where it is missing.
+
+    Raises:
+        ClickException: onnx, SciPy or scikit-learn is not there.
+    """
+    try:
+        import onnx  # noqa: F401
+        import scipy  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            'your own classes need more than prediction does: pip install "clothing-classifier[own]"'
+        ) from error
+
+
 @click.command(help=_HELP.format(approaches=list_approaches()))
-@click.argument("approach", type=click.Choice(list(APPROACHES)))
+@click.argument("approach", required=False, type=click.Choice(list(APPROACHES)))
 @training_options
 @click.option(
     "--split",
     type=click.Choice(["random", "sender", "given"]),
     help="random: stratified by class; sender: also no sender on two sides; given: the data's own train, validation "
-    "and test folders. By default given where there are such folders, otherwise random.",
+    "and test folders. By default given where there are such folders, otherwise random; for your own classes sender "
+    "where senders are known. Your own classes are judged in five folds, everything else on one part of the photos.",
+)
+@click.option(
+    "--base",
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    help="Without APPROACH: the model file to build on, instead of the one that ships.",
 )
 @click.option(
     "--crossval",
@@ -111,8 +159,10 @@ def require_torch() -> None:
     "figures come from its folds. Once for each protocol.",
 )
 @backbone_option
+@click.pass_context
 def command(
-    approach: str,
+    context: click.Context,
+    approach: str | None,
     data: Path,
     out: Path,
     split: SplitChoice | None,
@@ -121,9 +171,18 @@ def command(
     weights_licence: str | None,
     device: str,
     epochs: int | None,
+    base: Path | None,
     backbone: str | None,
     crossvals: tuple[Path, ...],
 ) -> None:
+    if approach is None:
+        refuse_options(context)
+        _train_own(data, out, base, split, seed)
+        return
+    if base is not None:
+        raise click.UsageError(
+            "--base is for your own classes, without APPROACH; an approach starts from --weights.", context
+        )
     if split and crossvals:
         raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
     require_torch()
@@ -161,6 +220,105 @@ def command(
             f"({low:.3f} to {high:.3f})   macro F1 {figures['macro_f1']:.3f}   accuracy {figures['accuracy']:.3f}"
         )
     click.echo(f"The model is {out / 'model.onnx'}.")
+
+
+def refuse_options(context: click.Context) -> None:
+    """Refuse the options that mean nothing where nothing but a head is learned.
+
+    Raises:
+        UsageError: one of them was given; the message names it and the reason.
+    """
+    for name in context.params.keys() - {"approach", "data", "out", "split", "seed", "base"}:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            reason = _REFUSED.get(name, "only an approach can do that")
+            option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
+            raise click.UsageError(f"{option} needs an APPROACH: {reason}.", context)
+
+
+def _train_own(data: Path, out: Path, base: Path | None, split: SplitChoice | None, seed: int) -> None:
+    require_own()
+    from clothing_classifier.card import read_model
+    from clothing_classifier.dataset import read_manifest
+    from clothing_classifier.runs import OwnSettings, train_own
+
+    reporter = Terminal()
+    try:
+        metrics = train_own(OwnSettings(data=data, out=out, base=base, split=split, seed=seed), reporter)
+    except KeyboardInterrupt:
+        reporter.end()
+        click.echo("Stopped. Repeat the command to go on; what the photos look like is kept.", err=True)
+        sys.exit(130)
+    except ValueError as error:
+        reporter.end()
+        raise click.ClickException(printable(str(error))) from error
+    finally:
+        reporter.end()
+    manifest = read_manifest(out / "manifest.csv")
+    left_out = {photo.path: photo.dropped for photo in manifest.photos if photo.dropped}
+    for line in describe_own(read_model(out / "model.onnx"), metrics, left_out):
+        click.echo(printable(line))
+
+
+def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping[str, str]) -> Iterator[str]:
+    """Yield what a person who made a model of their own classes should know, a line each.
+
+    Args:
+        model: the model file.
+        metrics: the content of the run's ``metrics.json``.
+        left_out: the photos that were not used, by path: why.
+    """
+    card, figures = model.card, list(metrics.values())[-1]
+    for path, why in [(path, why) for path, why in left_out.items() if why.startswith("unreadable")][:_NAMED]:
+        yield f"Left out: {path} ({why})"
+    if left_out:
+        kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
+        told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
+        yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
+    width = max(map(len, (*card.labels, "class")))
+    yield f"{'class':<{width}}  photos  precision  recall     F1  most often mistaken for"
+    counts = card.data["classes"]
+    for number, label in enumerate(card.labels):
+        row, mistakes = figures["per_class"][label], list(figures["confusion"][number])
+        mistakes[number] = 0
+        worst = max(mistakes)
+        other = f"{card.labels[mistakes.index(worst)]} ({worst} of {row['photos']})" if worst else ""
+        yield (
+            f"{label:<{width}}  {counts[label]:>6}  {row['precision']:>9.3f}  {row['recall']:>6.3f}  "
+            f"{row['f1']:>5.3f}  {other}"
+        ).rstrip()
+    for part, row in metrics.items():
+        low, high = row["intervals"]["weighted_f1"]
+        yield (
+            f"{part:<10}{row['photos']:>6} photos   weighted F1 {row['weighted_f1']:.3f} ({low:.3f} to {high:.3f})   "
+            f"macro F1 {row['macro_f1']:.3f}   accuracy {row['accuracy']:.3f}"
+        )
+        yield f"  measured on: {row['protocol']}"
+    if card.data["near_copies"]:
+        yield f"{card.data['near_copies']} photos have near copies among the others; these teach little that is new."
+    for label in card.data["all_alike"]:
+        yield f"The photos of {label} look all the same, so its figures say nothing; add photos that differ."
+    weakest = sorted(card.labels, key=lambda label: (figures["per_class"][label]["f1"], counts[label]))
+    weak = [label for label in weakest if figures["per_class"][label]["f1"] < _WEAK][:_WORST]
+    if weak:
+        named = ", ".join(f"{label} (F1 {figures['per_class'][label]['f1']:.2f})" for label in weak)
+        yield f"Weakest: {named}. More photos of {'it' if len(weak) == 1 else 'these'} help most."
+    promise = card.promise
+    share, right = promise["share"], promise["measured_accuracy"]
+    if promise["kept"]:
+        yield (
+            f"It names {share:.0%} of such photos and is right in {right:.1%} of these (promised: "
+            f"{promise['accuracy']:.0%}); below a probability of {card.threshold:.2f} it says not sure."
+        )
+    else:
+        rare = sorted(card.labels, key=lambda label: (counts[label], label))[:_WORST]
+        needed = weak or rare
+        yield (
+            f"These {promise['photos']} photos cannot show that {promise['accuracy']:.0%} of its answers are right "
+            f"(measured: {right:.1%}), so do not rely on its being sure. Add photos of "
+            f"{', '.join(f'{label} (has {counts[label]})' for label in needed)}, and repeat the command with another "
+            "--out."
+        )
+    yield f"The model is {model.path}; use it with: clothing predict --model {shlex.quote(str(model.path))} PHOTOS"
 
 
 class Terminal:

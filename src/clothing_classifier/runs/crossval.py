@@ -140,7 +140,6 @@ def _run_fold(
     reporter: Reporter,
 ) -> None:
     from clothing_classifier.training.fit import compute_logits
-    from clothing_classifier.training.head import judge_features
     from clothing_classifier.training.learn import learn
 
     teaching, judging = folds != fold, folds == fold
@@ -164,10 +163,12 @@ def _run_fold(
     seconds = sum(row["seconds"] for row in curves) or time.monotonic() - started
     truth = loaded.truth[judging]
     if approach.frozen and views is not None:  # the backbone has said all that it has to say
-        logits = judge_features(network, views[0][judging])
+        logits = network.judge(views[0][judging])
     else:
         logits = compute_logits(network, loaded.pixels[judging])
     mistakes, maps = _explain(network, loaded.pixels[judging], logits, truth, device)
+    if fold == 0:  # before the fold's file is there: a run that goes on does not come here again
+        _measure_cost(settings.out, network, loaded)
     write_arrays(
         _fold_file(settings.out, fold),
         logits=logits,
@@ -176,8 +177,6 @@ def _run_fold(
         mistakes=np.flatnonzero(judging)[mistakes],
         maps=maps,
     )
-    if fold == 0:
-        _measure_cost(settings.out, network, loaded)
     checkpoint.unlink(missing_ok=True)
 
 

@@ -167,8 +167,9 @@ def _finish(
     """Calibrate, make the model file, and measure that file on the photos that did not teach it."""
     from clothing_classifier.card import FORMAT_VERSION, ModelCard
     from clothing_classifier.training.calibration import choose_threshold, fit_temperature
-    from clothing_classifier.training.export import export, pack
+    from clothing_classifier.training.export import export
     from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.packing import pack
 
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels

@@ -1,1 +1,4 @@
-"""Making a model: approaches, augmentation, fitting, splits, calibration and export. Needs the extra ``train``."""
+"""Making a model: approaches, augmentation, fitting, splits, calibration and export.
+
+Needs the extra ``train``; a new head on another model's features needs ``own`` alone.
+"""

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clothing_classifier.card import CARD_KEY, DIGEST_KEY, ModelCard, seal
 from clothing_classifier.training.networks import Classifying
 
 if TYPE_CHECKING:
@@ -95,26 +94,6 @@ def check(graph: onnx.ModelProto, deployed: Deployed, pixels: npt.NDArray[np.uin
                     f"{name}: the exported file differs from the network by {difference:.1e} of the largest value "
                     f"(at most {_TOLERANCE:.0e} is allowed); nothing was written"
                 )
-
-
-def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
-    """Return the model file's bytes: the graph with the card inside, sealed.
-
-    Args:
-        graph: what `export` returned; its metadata are replaced.
-        card: the card.
-
-    Returns:
-        The bytes of the ``.onnx`` file.
-    """
-    import onnx
-
-    sealed = onnx.ModelProto()
-    sealed.CopyFrom(graph)
-    onnx.helper.set_model_props(sealed, {CARD_KEY: card.to_json(), DIGEST_KEY: "0" * 64})
-    sealed.producer_name = "clothing-classifier"
-    sealed.producer_version = card.version
-    return seal(sealed.SerializeToString())
 
 
 def _trace(deployed: Deployed, example: Tensor) -> onnx.ModelProto:

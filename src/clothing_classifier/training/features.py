@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once, kept on disk, and sliced from then on."""
+"""Features of a backbone that stands still: computed once, kept on disk, and sliced from then on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from clothing_classifier.training.networks import Classifying
+if TYPE_CHECKING:
+    import torch
+
+    from clothing_classifier.training.networks import Classifying
 
 _BATCH: Final = 32
 _VIEWS: Final = 2
@@ -21,11 +23,12 @@ _STANDARDISATION: Final = {"features.centre": 0.0, "features.spread": 1.0}
 """Parameters of the pyramid, and their values before a head sets them, with which they change nothing."""
 
 Features = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 
 def compute_features(
     network: Classifying,
-    pixels: npt.NDArray[np.uint8],
+    pixels: Pixels,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Features, Features]:
@@ -43,30 +46,70 @@ def compute_features(
     Returns:
         Two arrays ``float32 [N, D]``.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clothing-classifier" / "features"
-    file = folder / f"{_key(network, pixels)}.npy"
-    with suppress(OSError, ValueError, EOFError):  # not there yet, or of no use: then it is computed
-        kept = np.load(file)
-        if kept.shape == (_VIEWS, len(pixels), network.head.in_features) and kept.dtype == np.float32:
-            progress(len(pixels), len(pixels))
-            return kept[0], kept[1]
+    found = _recall(
+        _key(network, pixels),
+        (_VIEWS, len(pixels), network.head.in_features),
+        lambda: _compute(network, pixels, device, progress),
+    )
+    progress(len(pixels), len(pixels))
+    return found[0], found[1]
 
-    found = _compute(network, pixels, device, progress)
+
+def compute_embeddings(
+    embed: Callable[[Pixels], Features], size: int, model: str, pixels: Pixels, *, batch: int
+) -> Features:
+    """Return a model file's embeddings of photos and of their mirror images, from disk if they were computed before.
+
+    They are kept where `compute_features` keeps its own.
+
+    Args:
+        embed: runs the model: ``uint8 [n, H, W, 3]`` → ``float32 [n, D]``.
+        size: D.
+        model: digest of the model file.
+        pixels: ``uint8 [N, H, W, 3]``.
+        batch: how many photos ``embed`` is given at once; it decides the last bits.
+
+    Returns:
+        ``float32 [2, N, D]``: the photos, and their mirror images.
+    """
+    digest = hashlib.sha256(f"embeddings 1 {model} {batch} {pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+
+    def compute() -> Features:
+        found = np.empty((_VIEWS, len(pixels), size), np.float32)
+        for start in range(0, len(pixels), batch):
+            given = pixels[start : start + batch]
+            for view, inputs in enumerate((given, given[:, :, ::-1])):
+                found[view, start : start + batch] = embed(np.ascontiguousarray(inputs))
+        return found
+
+    return _recall(digest.hexdigest(), (_VIEWS, len(pixels), size), compute)
+
+
+def _recall(key: str, shape: tuple[int, ...], compute: Callable[[], Features]) -> Features:
+    """Return what was computed under this key before, or compute it and keep it."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clothing-classifier" / "features"
+    file = folder / f"{key}.npy"
+    with suppress(OSError, ValueError, EOFError):  # not there yet, or of no use: then it is computed
+        kept: Features = np.load(file)
+        if kept.shape == shape and kept.dtype == np.float32:
+            return kept
+
+    found = compute()
     with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as opened:
             np.save(opened, found)
         partial.replace(file)
-    return found[0], found[1]
+    return found
 
 
 def _compute(
-    network: Classifying,
-    pixels: npt.NDArray[np.uint8],
-    device: torch.device,
-    progress: Callable[[int, int], None],
+    network: Classifying, pixels: Pixels, device: torch.device, progress: Callable[[int, int], None]
 ) -> Features:
+    import torch
+
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     found = np.empty((_VIEWS, len(pixels), network.head.in_features), np.float32)
     with torch.inference_mode():
@@ -79,7 +122,7 @@ def _compute(
     return found
 
 
-def _key(network: Classifying, pixels: npt.NDArray[np.uint8]) -> str:
+def _key(network: Classifying, pixels: Pixels) -> str:
     digest = hashlib.sha256(b"features 1")
     digest.update(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)

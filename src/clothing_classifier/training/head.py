@@ -13,11 +13,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from clothing_classifier.training.networks import Classifying, Pyramid
 
 STRENGTHS: Final = (0.1, 0.05, 0.02, 0.01)
 """Strengths of the L2 penalty that are tried, the strongest first: each solution is the next one's start."""
@@ -28,6 +23,7 @@ _ITERATIONS: Final = 60
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Parameters = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +48,11 @@ class Head:
         """Return ``float32 [N, classes]`` of ``float32 [N, D]``."""
         return np.asarray((features - self.centre) / self.spread @ self.weight.T + self.bias, np.float32)
 
-    def install(self, network: Classifying) -> None:
-        """Put the layer into a network whose features were the ones it was solved for."""
-        features = network.features
-        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
-        centre, spread = torch.from_numpy(self.centre), torch.from_numpy(self.spread)
-        with torch.no_grad():
-            if isinstance(features, Pyramid):
-                features.centre.copy_(centre)
-                features.spread.copy_(spread)
-            else:
-                weight = weight / spread
-                bias = bias - weight @ centre
-            network.head.weight.copy_(weight)
-            network.head.bias.copy_(bias)
+    def fold(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return weight and bias of the same layer for features that are not standardised."""
+        weight = self.weight.astype(np.float64) / self.spread
+        bias = self.bias - weight @ self.centre
+        return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def fit_head(
@@ -92,62 +79,87 @@ def fit_head(
     # A feature that never changes tells nothing; dividing by one leaves it at zero.
     spread = everything.std(0)
     spread[spread < 1e-6] = 1.0
-    standard = [torch.from_numpy((view - mean) / spread) for view in views]
-    truth = torch.from_numpy(labels)
+    standard = (everything - mean) / spread
+    first = standard[: len(labels)]
 
     names = np.unique(groups)
     inner = (np.random.default_rng(seed).permutation(len(names)) % _INNER_FOLDS)[np.searchsorted(names, groups)]
     losses = np.zeros(len(STRENGTHS))
     for fold in range(_INNER_FOLDS):
-        teaching, judging = torch.from_numpy(inner != fold), torch.from_numpy(inner == fold)
+        teaching, judging = inner != fold, inner == fold
         if not teaching.any() or not judging.any():
             continue
-        parameters = torch.zeros(classes, len(mean) + 1)
+        parameters = np.zeros((classes, 1 + len(mean)))
+        taught, unseen, truth = first[teaching], first[judging], labels[judging]
         for number, strength in enumerate(STRENGTHS):
-            parameters = _solve([standard[0][teaching]], truth[teaching], parameters, strength, balance)
-            logits = F.linear(standard[0][judging], parameters[:, 1:], parameters[:, 0])
-            losses[number] += float(F.cross_entropy(logits, truth[judging], reduction="sum"))
+            parameters = _solve(taught, labels[teaching], parameters, strength, balance)
+            likelihood = _log_softmax(_judge(parameters, unseen))
+            losses[number] -= likelihood[np.arange(len(truth)), truth].sum()
     best = int(losses.argmin())
-    parameters = torch.zeros(classes, len(mean) + 1)
+    parameters = np.zeros((classes, 1 + len(mean)))
     for strength in STRENGTHS[: best + 1]:
-        parameters = _solve(standard, truth, parameters, strength, balance)
-    weight, bias = parameters[:, 1:].numpy(), parameters[:, 0].numpy()
+        parameters = _solve(standard, np.tile(labels, len(views)), parameters, strength, balance)
+    weight, bias = parameters[:, 1:].astype(np.float32), parameters[:, 0].astype(np.float32)
     return Head(mean, spread, weight, bias, STRENGTHS[best])
 
 
-def judge_features(network: Classifying, features: Features) -> npt.NDArray[np.float32]:
-    """Return what a network with an installed head says of features that were computed before it was installed.
+def measure_loss(
+    parameters: Parameters,
+    features: Features,
+    labels: Labels,
+    strength: float,
+    offset: npt.NDArray[np.float64],
+) -> tuple[float, Parameters]:
+    """Return what the head minimises, and its gradient.
+
+    The products with the features, which take all the time, are in single precision; everything else is in double.
 
     Args:
-        network: its backbone has not learned since.
-        features: ``float32 [N, D]``, as `compute_features` gives them.
+        parameters: ``float64 [classes, 1 + D]``, the bias first.
+        features: ``float32 [N, D]``, standardised.
+        labels: ``int64 [N]``.
+        strength: of the L2 penalty, which leaves the bias alone.
+        offset: what is added to each class's logit while the head learns, ``float64 [classes]``.
 
     Returns:
-        Logits, ``float32 [N, classes]``.
+        Mean cross-entropy plus ``strength / 2`` times the sum of the squared weights, and the gradient in the shape of
+        the parameters.
     """
-    given = torch.from_numpy(features)
-    pyramid = network.features
-    with torch.inference_mode():
-        if isinstance(pyramid, Pyramid):
-            given = (given - pyramid.centre.cpu()) / pyramid.spread.cpu()
-        return F.linear(given, network.head.weight.cpu(), network.head.bias.cpu()).numpy()
+    rows = np.arange(len(labels))
+    likelihood = _log_softmax(_judge(parameters, features) + offset)
+    weight = parameters[:, 1:]
+    loss = -likelihood[rows, labels].mean() + strength / 2 * np.square(weight).sum()
+    error = np.exp(likelihood)
+    error[rows, labels] -= 1
+    error /= len(labels)
+    gradient = np.empty_like(parameters)
+    gradient[:, 0] = error.sum(0)
+    gradient[:, 1:] = error.T.astype(np.float32) @ features
+    gradient[:, 1:] += strength * weight
+    return float(loss), gradient
 
 
-def _solve(views: Sequence[Tensor], labels: Tensor, start: Tensor, strength: float, balance: float) -> Tensor:
-    """Return the parameters ``[classes, 1 + D]``, bias first, that minimise loss and penalty."""
-    parameters = start.clone().requires_grad_(True)
-    features, truth = torch.cat(list(views)), labels.repeat(len(views))
-    prior = torch.bincount(labels, minlength=len(start)).clamp(min=1) / len(labels)
-    optimizer = torch.optim.LBFGS(
-        [parameters], max_iter=_ITERATIONS, tolerance_grad=1e-5, history_size=10, line_search_fn="strong_wolfe"
-    )
+def _solve(features: Features, labels: Labels, start: Parameters, strength: float, balance: float) -> Parameters:
+    """Return the parameters that minimise loss and penalty, from those of a stronger penalty."""
+    from scipy.optimize import minimize
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        logits = F.linear(features, parameters[:, 1:], parameters[:, 0]) + balance * prior.log()
-        loss = F.cross_entropy(logits, truth) + strength / 2 * parameters[:, 1:].square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+    prior = np.bincount(labels, minlength=len(start)).clip(min=1) / len(labels)
+    offset = balance * np.log(prior)
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return parameters.detach()
+    def objective(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        loss, gradient = measure_loss(flat.reshape(start.shape), features, labels, strength, offset)
+        return loss, gradient.ravel()
+
+    options = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": 1e-5, "ftol": 1e-10}
+    found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(found.x, np.float64).reshape(start.shape)
+
+
+def _judge(parameters: Parameters, features: Features) -> npt.NDArray[np.float64]:
+    products = features @ parameters[:, 1:].T.astype(np.float32)
+    return np.asarray(products.astype(np.float64) + parameters[:, 0])
+
+
+def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = logits - logits.max(1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), np.float64)

@@ -59,7 +59,7 @@ def learn(
         raise ValueError("a frozen backbone needs weights; choose --weights hub or a file")
     if views is not None and not checkpoint.exists():
         classes = network.head.out_features
-        fit_head(views, train[1], groups, classes, balance=recipe.balance, seed=seed).install(network)
+        network.install(fit_head(views, train[1], groups, classes, balance=recipe.balance, seed=seed))
     if recipe.epochs == 0:
         return network.to(device).eval(), []
     return fit(

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clothing_classifier.training.head import Head
 
 _NUMBERED: Final = re.compile(r"\D*\d+")
 _FEWEST_IN_A_BLOCK: Final = 4
@@ -76,6 +80,32 @@ class Classifying(nn.Module):
         maps: Tensor = self.features(self.normalisation(pixels))
         return maps
 
+    def install(self, head: Head) -> None:
+        """Take a head that was solved for on this network's features."""
+        if isinstance(self.features, Pyramid):
+            weight, bias = head.weight, head.bias
+            self.features.standardise(head)
+        else:
+            weight, bias = head.fold()
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(weight))
+            self.head.bias.copy_(torch.from_numpy(bias))
+
+    def judge(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what this network, with an installed head, says of features from before it was installed.
+
+        Args:
+            features: ``float32 [N, D]``, as `compute_features` gives them; the backbone has not learned since.
+
+        Returns:
+            Logits, ``float32 [N, classes]``.
+        """
+        given = torch.from_numpy(features)
+        with torch.inference_mode():
+            if isinstance(self.features, Pyramid):
+                given = (given - self.features.centre.cpu()) / self.features.spread.cpu()
+            return F.linear(given, self.head.weight.cpu(), self.head.bias.cpu()).numpy()
+
 
 class Stages(nn.Module):
     """A timm EfficientNet or MobileNet up to its last block: the maps after each of its later stages.
@@ -113,8 +143,8 @@ class Pyramid(nn.Module):
     linear: the evidence stays exact. On the frozen EfficientNet-B0 of this project's figures, three bands instead of
     one raise weighted F1 by about three points.
 
-    The channels come out standardised by ``centre`` and ``spread``, ``float [channels]``, once `Head.install` has set
-    them: the scales of a backbone's channels differ a thousandfold, and one learning rate cannot suit all of them.
+    The channels come out standardised by ``centre`` and ``spread``, ``float [channels]``, once `Classifying.install`
+    has set them: the scales of a backbone's channels differ a thousandfold, and one learning rate cannot suit all.
 
     Args:
         backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
@@ -144,6 +174,11 @@ class Pyramid(nn.Module):
         weights = _band_weights(height, self.bands).to(together.device)
         banded = torch.cat([together * band.view(1, 1, -1, 1) for band in weights], 1)
         return (banded - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
+
+    def standardise(self, head: Head) -> None:
+        """Give the channels out as a head takes them that was solved for on what they were."""
+        self.centre.copy_(torch.from_numpy(head.centre))
+        self.spread.copy_(torch.from_numpy(head.spread))
 
 
 def _shrink(maps: Tensor, height: int, width: int) -> Tensor:

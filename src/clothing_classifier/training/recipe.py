@@ -51,8 +51,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training part; none leaves the backbone frozen and solves for the head alone.
         small: share of the epochs, the first ones, that see the photos at half the resolution, four times as fast
-            (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298). Only for networks that begin from
-            nothing: in a pretrained one, such epochs undo more than they teach.
+            (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298). Only for networks that begin
+            from nothing: in a pretrained one, such epochs undo more than they teach.
         batch_size: photos a step, at least (the last short batch is spread over the others).
         learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero; in a pretrained
             backbone it is that of the last block.

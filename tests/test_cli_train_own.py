@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from clothing_classifier.card import ModelCard, ModelFile
+from clothing_classifier.cli import main
+from clothing_classifier.cli.train import describe_own
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def train(data: Path, *options: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["train", *options, "--data", str(data), "--out", str(data.parent / "run")])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--weights", "hub"), "--weights needs an APPROACH: the base model brings"),
+        (("--weights-licence", "MIT"), "--weights-licence needs an APPROACH"),
+        (("--device", "auto"), "--device needs an APPROACH: the base model runs on the processor"),
+        (("--epochs", "0"), "--epochs needs an APPROACH: the last layer is solved for"),
+        (("--backbone", "resnet18"), "--backbone needs an APPROACH"),
+        (("--crossval", "."), "--crossval needs an APPROACH"),
+        (("custom-cnn", "--base", "model.onnx"), "--base is for your own classes, without APPROACH"),
+    ],
+)
+def test_options_of_the_other_way_are_refused_by_name(data: Path, options: tuple[str, ...], reason: str) -> None:
+    code, output = train(data, *options)
+    assert code == 2
+    assert reason in output
+    assert not (data.parent / "run").exists()
+
+
+def test_help_explains_both_ways(data: Path) -> None:
+    output = " ".join(CliRunner().invoke(main, ["train", "--help"]).output.split())
+    assert "Without APPROACH: a model of your own classes" in output
+    assert "With APPROACH: a network is trained" in output
+    assert "[OPTIONS] [custom-cnn|" in output, "APPROACH may be left out"
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [
+        ("onnx", (), "own"),
+        ("scipy", (), "own"),
+        ("sklearn", (), "own"),
+        ("torch", ("custom-cnn",), "train"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(data: Path, missing: str, words: tuple[str, ...], extra: str) -> None:
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from clothing_classifier.cli import main
+main({["train", *words, "--data", str(data), "--out", str(data.parent / "run")]!r})
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert f'pip install "clothing-classifier[{extra}]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_cannot_be_is_one_line(data: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the extra own")
+    pytest.importorskip("sklearn", reason="needs the extra own")
+    code, output = train(data)
+    assert code == 2
+    assert output.splitlines()[-1].startswith(f"Error: {data}: the folder is empty")
+    (data.parent / "base.onnx").write_bytes(b"no model")
+    code, output = train(data, "--base", str(data.parent / "base.onnx"))
+    assert code == 2
+    assert "is not an ONNX model" in output
+
+
+def describe(card: ModelCard, left_out: dict[str, str] | None = None, **figures: Any) -> str:
+    rows = {
+        "bow": {"precision": 0.9, "recall": 0.95, "f1": 0.92, "photos": 40},
+        "scarf": {"precision": 0.8, "recall": 0.7, "f1": 0.75, "photos": 30},
+    }
+    metrics = {
+        "folds": {
+            "protocol": "5 folds; seed 0",
+            "photos": 70,
+            "accuracy": 0.85,
+            "weighted_f1": 0.85,
+            "macro_f1": 0.83,
+            "intervals": {"weighted_f1": [0.8, 0.9]},
+            "per_class": rows,
+            "confusion": [[38, 2], [9, 21]],
+            **figures,
+        }
+    }
+    file = ModelFile(Path("my runs/model.onnx"), b"", card)
+    return "\n".join(describe_own(file, metrics, left_out or {}))
+
+
+@pytest.fixture
+def card(tiny_card: ModelCard) -> ModelCard:
+    return replace(
+        tiny_card,
+        labels=("bow", "scarf"),
+        data={"classes": {"bow": 40, "scarf": 30}, "near_copies": 0, "all_alike": []},
+        promise={"kept": True, "accuracy": 0.97, "share": 0.81, "measured_accuracy": 0.983, "photos": 70},
+        threshold=0.75,
+    )
+
+
+def test_the_end_says_what_it_is_worth_and_how_to_use_it(card: ModelCard) -> None:
+    text = describe(card)
+    assert "scarf      30      0.800   0.700  0.750  bow (9 of 30)" in text
+    assert "folds         70 photos   weighted F1 0.850 (0.800 to 0.900)" in text
+    assert "measured on: 5 folds; seed 0" in text
+    assert "Weakest: scarf (F1 0.75). More photos of it help most." in text
+    assert (
+        "names 81% of such photos and is right in 98.3% of these (promised: 97%); below a probability of 0.75" in text
+    )
+    assert text.endswith("clothing predict --model 'my runs/model.onnx' PHOTOS")
+    assert "Left out" not in text
+    assert "near copies" not in text
+
+
+def test_the_end_says_what_was_wrong_with_the_photos(card: ModelCard) -> None:
+    data = {**card.data, "near_copies": 6, "all_alike": ["bow"]}
+    left_out = {"bow/1.jpg": "unreadable: is not a picture", "bow/2.jpg": "exact copy: of bow/3.jpg"}
+    text = describe(replace(card, data=data), left_out)
+    assert "Left out: bow/1.jpg (unreadable: is not a picture)" in text
+    assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo" in text
+    assert "6 photos have near copies" in text
+    assert "The photos of bow look all the same" in text
+
+
+def test_a_promise_that_cannot_be_kept_is_not_made(card: ModelCard) -> None:
+    text = describe(replace(card, promise={**card.promise, "kept": False, "measured_accuracy": 0.9}))
+    assert "These 70 photos cannot show that 97% of its answers are right (measured: 90.0%)" in text
+    assert "Add photos of scarf (has 30), and repeat the command with another --out." in text
+    assert "promised" not in text

@@ -1,0 +1,473 @@
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from http.client import HTTPConnection
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the extra own")
+pytest.importorskip("scipy", reason="needs the extra own")
+pytest.importorskip("sklearn", reason="needs the extra own")
+
+from PIL import Image, ImageDraw
+
+from clothing_classifier import Classifier
+from clothing_classifier.card import ModelError, read_model
+from clothing_classifier.dataset import DatasetError, read_manifest
+from clothing_classifier.runs import OwnSettings, RunError, train_own
+from clothing_classifier.runs.own import calibrate, find_copies, make_promise
+from clothing_classifier.training.graft import GraftError
+
+CLASSES = ("bow", "scarf", "tie")
+PHOTOS = 12
+BLOCKED = ("torch", "torchvision", "timm", "onnxscript", "safetensors", "huggingface_hub", "kagglehub")
+
+
+def draw(kind: int, seed: int) -> Image.Image:
+    """A photo of a bow, a scarf or a tie, each of its own colour, pattern, place and ground."""
+    random = np.random.default_rng([kind, seed])
+    ground, cloth, mark = (
+        tuple(random.integers(low, high, 3).tolist()) for low, high in ((140, 255), (0, 170), (0, 255))
+    )
+    picture = Image.new("RGB", (90, 120), ground)
+    pen = ImageDraw.Draw(picture)
+    x, y = 45 + int(random.integers(-14, 15)), 60 + int(random.integers(-20, 21))
+    size = int(random.integers(22, 36))
+    if kind == 0:
+        pen.polygon([(x, y), (x - size, y - 18), (x - size, y + 18)], cloth)
+        pen.polygon([(x, y), (x + size, y - 18), (x + size, y + 18)], cloth)
+        pen.ellipse([x - 7, y - 7, x + 7, y + 7], mark)
+    elif kind == 1:
+        pen.arc([x - size, y - size, x + size, y + size], 0, 360, cloth, width=12)
+        pen.rectangle([x + size - 16, y, x + size, y + 50], cloth)
+        for step in range(0, 50, 9):
+            pen.line([x + size - 16, y + step, x + size, y + step], mark, width=3)
+    else:
+        pen.polygon([(x - 6, y - 45), (x + 6, y - 45), (x + 12, y + 35), (x, y + 48), (x - 12, y + 35)], cloth)
+        for step in range(-30, 40, 14):
+            pen.line([x - 9, y + step, x + 9, y + step + 8], mark, width=3)
+    return picture
+
+
+def draw_classes(root: Path, photos: int = PHOTOS, start: int = 0) -> Path:
+    for kind, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for number in range(start, start + photos):
+            draw(kind, number).save(root / name / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, pack_model: Callable[[Any, str], bytes]) -> Path:
+    """A base model of one layer of random filters, for what does not hang on what it sees."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    filters = random.normal(0, 0.002, (96, 3, 8, 8)).astype(np.float32)
+    shapes: dict[str, list[str | int]] = {
+        "probabilities": ["photos", 17],
+        "embedding": ["photos", 96],
+        "evidence": ["photos", 17, 11, 9],
+    }
+    base = read_model().card
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["floats"], ["channels"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["channels", "filters"], ["responses"], strides=[4, 4]),
+            helper.make_node("Relu", ["responses"], ["maps"]),
+            helper.make_node("Conv", ["maps", "kernel"], ["evidence"]),
+            helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["embedding"]),
+            helper.make_node("Gemm", ["embedding", "matrix"], ["logits"], transB=1),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "small",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["photos", 48, 40, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [
+            numpy_helper.from_array(filters, "filters"),
+            numpy_helper.from_array(np.ones((17, 96, 1, 1), np.float32), "kernel"),
+            numpy_helper.from_array(np.ones((17, 96), np.float32), "matrix"),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    card = replace(base, name="small", resizing=replace(base.resizing, height=48, width=40))
+    path = tmp_path_factory.mktemp("base") / "small.onnx"
+    path.write_bytes(pack_model(model, card.to_json()))
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Embeddings of the same photos are kept from test to test, and away from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, with a photo that was saved again, one that was copied, and one that cannot be read."""
+    root = draw_classes(tmp_path_factory.mktemp("data") / "wardrobe")
+    draw(2, 0).save(root / "tie" / "sent.bmp")
+    (root / "bow" / "copy.png").write_bytes((root / "bow" / "00.png").read_bytes())
+    (root / "scarf" / "broken.jpg").write_bytes(b"<html>not a picture</html>")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(wardrobe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    train_own(OwnSettings(wardrobe, out))
+    return out
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_folder_holds_all_that_made_the_model(run: Path, wardrobe: Path) -> None:
+    assert sorted(file.name for file in run.iterdir()) == [
+        "config.json",
+        "manifest.csv",
+        "metrics.json",
+        "model.onnx",
+        "predictions.csv",
+    ]
+    dropped = {photo.path: photo.dropped for photo in read_manifest(run / "manifest.csv").photos if photo.dropped}
+    assert sorted(dropped) == ["bow/copy.png", "scarf/broken.jpg"]
+    texts = [(run / name).read_text() for name in ("config.json", "metrics.json")] + [
+        read_model(run / "model.onnx").card.to_json()
+    ]
+    assert not any(str(wardrobe.parent) in text for text in texts), "a run's record names no path of its machine"
+
+
+def test_the_card_is_as_complete_as_that_of_the_model_that_ships(run: Path) -> None:
+    base, card = read_model(), read_model(run / "model.onnx").card
+    assert card.labels == CLASSES
+    assert card.name == "wardrobe"
+    assert card.resizing == base.card.resizing
+    assert card.data["classes"] == {"bow": PHOTOS, "scarf": PHOTOS, "tie": PHOTOS + 1}
+    assert card.data["left_out"] == 2
+    assert card.training["command"] == "clothing train --data wardrobe --out first --split random --seed 0"
+    assert card.weights["source"] == f"model: {base.card.name}"
+    assert card.weights["weights"] == base.card.weights
+    assert card.weights["data"]["digest"] == base.card.data["digest"]
+    assert card.licence == base.card.licence
+    measured = json.loads((run / "metrics.json").read_text())["folds"]
+    figures = card.metrics["folds"]
+    assert figures == {name: measured[name] for name in figures}
+    assert figures["photos"] == 3 * PHOTOS + 1
+    assert figures["weighted_f1"] > 0.7, "chance is a third"
+    assert figures["sure"]["share"] == card.promise["share"]
+    assert "near copies in one fold" in figures["protocol"]
+
+
+def test_its_head_is_folded_into_a_graph_that_still_gives_the_bases_embedding(run: Path, wardrobe: Path) -> None:
+    own, base = Classifier.load(run / "model.onnx"), Classifier.load()
+    pixels = np.stack([own.prepare(path) for path in sorted(wardrobe.glob("tie/*.png"))])
+    output = own.run(pixels)
+    np.testing.assert_array_equal(output.embedding, base.run(pixels).embedding)
+    logits = output.evidence.mean((2, 3))
+    likelihood = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(likelihood / likelihood.sum(1, keepdims=True), output.probabilities, atol=1e-4)
+
+
+def test_near_copies_are_held_out_together(run: Path) -> None:
+    folds = {row["path"]: row["fold"] for row in read(run / "predictions.csv")}
+    assert folds["tie/sent.bmp"] == folds["tie/00.png"]
+    assert read_model(run / "model.onnx").card.data["near_copies"] == 2
+
+
+def test_each_photo_is_judged_once_and_the_model_has_learned_from_all(run: Path, wardrobe: Path) -> None:
+    rows = read(run / "predictions.csv")
+    assert len({row["path"] for row in rows}) == len(rows) == 3 * PHOTOS + 1
+    assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
+    right = sum(row["predicted"] == row["label"] for row in rows) / len(rows)
+    assert right == pytest.approx(json.loads((run / "metrics.json").read_text())["folds"]["accuracy"], abs=1e-4)
+    predictions = Classifier.load(run / "model.onnx").predict_batch([wardrobe / row["path"] for row in rows])
+    assert all(found.label == row["label"] for found, row in zip(predictions, rows, strict=True))
+
+
+def test_the_same_command_again_looks_at_no_photo_and_gives_the_same(
+    run: Path, wardrobe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (run / name).read_bytes() for name in ("metrics.json", "predictions.csv")}
+    seen: list[int] = []
+    look = Classifier.run
+
+    def watch(self: Classifier, pixels: np.ndarray) -> Any:
+        seen.append(len(pixels))
+        return look(self, pixels)
+
+    monkeypatch.setattr(Classifier, "run", watch)
+    train_own(OwnSettings(wardrobe, run))
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert sum(seen) < PHOTOS, "only what checks the models was run"
+
+
+def test_a_folder_of_another_run_is_not_touched(run: Path, wardrobe: Path, tmp_path: Path) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
+    with pytest.raises(RunError, match=r"differs in: seed; choose another folder"):
+        train_own(OwnSettings(wardrobe, run, seed=1))
+    assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+    (tmp_path / "config.json").write_text('{"approach": "custom-cnn"}')
+    with pytest.raises(RunError, match="holds a run that differs in: approach, base"):
+        train_own(OwnSettings(wardrobe, tmp_path))
+
+
+def test_a_model_of_ones_own_is_a_base_too(small: Path, wardrobe: Path, tmp_path: Path) -> None:
+    """Its features are its base's, so what is learned on them is the same."""
+    first = train_own(OwnSettings(wardrobe, tmp_path / "first", small))
+    second = train_own(OwnSettings(wardrobe, tmp_path / "second", tmp_path / "first" / "model.onnx"))
+    assert first == second
+    card = read_model(tmp_path / "second" / "model.onnx").card
+    assert card.weights["source"] == "model: wardrobe"
+    assert card.weights["weights"] == read_model(small).card.weights, "where the features come from is not lost"
+    assert card.training["command"].endswith("--base model.onnx --split random --seed 0")
+
+
+def test_few_photos_promise_nothing(small: Path, tmp_path: Path) -> None:
+    train_own(OwnSettings(draw_classes(tmp_path / "few", photos=4), tmp_path / "run", small))
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.promise["kept"] is False
+    assert card.data["folds"] == 4, "no more folds than the smallest class has photos"
+
+
+def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "validation", "test")):
+        draw_classes(tmp_path / "parts" / part, photos=6, start=6 * number)
+    metrics = train_own(OwnSettings(tmp_path / "parts", tmp_path / "run", small))
+    assert {part: row["photos"] for part, row in metrics.items()} == {"validation": 18, "test": 18}
+    classifier = Classifier.load(tmp_path / "run" / "model.onnx")
+    assert classifier.card.data["parts"] == {"train": 18, "validation": 18, "test": 18}
+    assert classifier.card.promise["measured_on"] == "the validation part, 18 photos"
+    rows = read(tmp_path / "run" / "predictions.csv")
+    assert {row["part"] for row in rows} == {"validation", "test"}
+    predictions = classifier.predict_batch([tmp_path / "parts" / row["path"] for row in rows])
+    for row, prediction in zip(rows, predictions, strict=True):  # what is measured is what a user gets
+        for label, probability in prediction.top(3):
+            assert float(row[label]) == pytest.approx(probability, abs=1e-4)
+
+    # With folds over the same photos, the parts count for nothing.
+    folds = train_own(OwnSettings(tmp_path / "parts", tmp_path / "folds", small, split="random"))
+    assert folds["folds"]["photos"] == 54
+    for photo in (tmp_path / "parts" / "train" / "tie").iterdir():
+        if photo.name != "00.png":
+            photo.unlink()
+    with pytest.raises(RunError, match=r"too few photos in the train part .*: tie \(1\)"):
+        train_own(OwnSettings(tmp_path / "parts", tmp_path / "again", small))
+
+
+def test_senders_that_are_known_are_kept_apart_and_a_known_dataset_is_said(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    rows = []
+    for kind, label in enumerate(("Hat", "Shoes", "Skirt")):
+        for number in range(12):
+            draw(kind, number).save(tmp_path / "data" / "images" / f"{label}-{number}.png")
+            rows.append((f"{label}-{number}", f"sender {number // 3}", label, "False"))
+    with (tmp_path / "data" / "images.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "sender_id", "label", "kids"), *rows])
+    metrics = train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
+    assert "no sender in two folds" in metrics["folds"]["protocol"]
+    assert "the base model has learned from photos of this dataset" in metrics["folds"]["protocol"]
+    folds: dict[str, set[str]] = {}
+    for row in read(tmp_path / "run" / "predictions.csv"):
+        folds.setdefault(row["sender"], set()).add(row["fold"])
+    assert len(folds) == 4
+    assert all(len(found) == 1 for found in folds.values())
+
+
+def test_a_class_of_one_photo_many_times_is_said(small: Path, tmp_path: Path) -> None:
+    root = draw_classes(tmp_path / "data", photos=5)
+    for number in range(5):
+        (root / "bow" / f"0{number}.png").unlink()
+        draw(0, 0).save(root / "bow" / f"0{number}.jpg", quality=95 - 2 * number)
+    train_own(OwnSettings(root, tmp_path / "run", small))
+    assert read_model(tmp_path / "run" / "model.onnx").card.data["all_alike"] == ["bow"]
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for name in names:
+            for photo in sorted((root / name).iterdir())[2:]:
+                photo.unlink()
+
+    return change
+
+
+def empty(root: Path) -> None:
+    for name in ("bow", "scarf"):
+        for photo in (root / name).iterdir():
+            photo.unlink()
+        (root / name).rmdir()
+
+
+def spoil(root: Path) -> None:
+    for photo in (root / "scarf").iterdir():
+        photo.write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("change", "split", "error", "reason"),
+    [
+        (empty, None, DatasetError, "only one class"),
+        (remove("bow", "tie"), None, RunError, r"too few photos to learn from .*: bow \(2\), tie \(2\); add photos"),
+        (spoil, None, RunError, r"too few photos to learn from .*: scarf \(0\)"),
+        (lambda root: None, "sender", RunError, "names no senders; choose another --split"),
+        (lambda root: None, "given", RunError, "has no train, validation and test folders"),
+    ],
+    ids=["one class", "two photos", "no readable photo", "no senders", "no parts"],
+)
+def test_data_that_cannot_do_is_explained(
+    tmp_path: Path, change: Callable[[Path], None], split: Any, error: type[Exception], reason: str
+) -> None:
+    root = draw_classes(tmp_path / "data", photos=3)
+    change(root)
+    with pytest.raises(error, match=reason):
+        train_own(OwnSettings(root, tmp_path / "run", split=split))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_that_cannot_do_is_refused_before_any_photo_is_looked_at(
+    tmp_path: Path, tiny_graph: Any, tiny_card: Any, pack_model: Callable[[Any, str], bytes]
+) -> None:
+    import onnx
+
+    nothing = tmp_path / "no photos"
+    photo = tmp_path / "photo.png"
+    draw(0, 0).save(photo)
+    for base in (photo, tmp_path / "missing.onnx"):
+        with pytest.raises(ModelError, match=base.name):
+            train_own(OwnSettings(nothing, tmp_path / "run", base=base))
+    graph = onnx.ModelProto()
+    graph.CopyFrom(tiny_graph)
+    convolution = next(node for node in graph.graph.node if node.op_type == "Conv")
+    convolution.output[0] = "raw"
+    graph.graph.node.insert(5, onnx.helper.make_node("Neg", ["raw"], ["evidence"]))
+    (tmp_path / "other.onnx").write_bytes(pack_model(graph, tiny_card.to_json()))
+    with pytest.raises(GraftError, match="evidence comes from a Neg node"):
+        train_own(OwnSettings(nothing, tmp_path / "run", base=tmp_path / "other.onnx"))
+
+
+def test_near_copies_of_near_copies_are_one_group() -> None:
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(40, 100)).astype(np.float32)
+    embeddings[10] = embeddings[3] + 0.05 * random.normal(size=100)
+    embeddings[20] = embeddings[10] + 0.05 * random.normal(size=100)
+    groups = find_copies(embeddings)
+    assert groups[3] == groups[10] == groups[20]
+    assert len(set(groups.tolist())) == 38
+    assert len(set(find_copies(np.ones((5, 3), np.float32)).tolist())) == 5, "photos of nothing are not copies"
+
+
+def test_few_photos_that_all_come_out_right_do_not_make_it_certain() -> None:
+    confidence = []
+    for photos in (12, 120, 1200):
+        labels = np.arange(photos) % 3
+        logits = (4 * np.eye(3)[labels]).astype(np.float32)
+        likelihood = np.exp(logits / calibrate(logits, labels))
+        confidence.append(float((likelihood / likelihood.sum(1, keepdims=True)).max(1).mean()))
+    assert confidence == sorted(confidence)
+    for photos, found in zip((12, 120, 1200), confidence, strict=True):
+        assert found == pytest.approx(photos / (photos + 3), abs=0.02)
+
+
+def test_the_threshold_leaves_room_for_strangers_where_the_promise_is_kept_anyway() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    best = random.uniform(0.6, 1, 400)
+    probabilities = np.where(np.eye(2)[labels] > 0, best[:, None], 1 - best[:, None])
+    promise = make_promise(probabilities, labels)
+    assert promise.kept
+    assert promise.share == pytest.approx(0.95, abs=0.01)
+    assert promise.threshold == pytest.approx(np.quantile(best, 0.05), abs=1e-3)
+    assert not make_promise(probabilities[:29], labels[:29]).kept, "so few answers prove nothing"
+    wrong = random.random(400) < 0.2
+    assert not make_promise(np.where(wrong[:, None], probabilities[:, ::-1], probabilities), labels).kept
+
+
+def test_it_needs_no_torch(wardrobe: Path, run: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+class Missing:  # an entry of None in sys.modules would not do: SciPy looks there for torch
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from clothing_classifier.cli import main
+main(["train", "--data", {str(wardrobe)!r}, "--out", {str(tmp_path / "first")!r}], standalone_mode=False)
+model = {str(tmp_path / "first" / "model.onnx")!r}
+main(["info", model], standalone_mode=False)
+main(["predict", "--model", model, {str(wardrobe / "tie" / "03.png")!r}], standalone_mode=False)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("tie")
+    assert (tmp_path / "first" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
+
+
+def test_the_service_speaks_of_the_new_classes_and_shows_where(run: Path, wardrobe: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    words = ["serve", "--model", str(run / "model.onnx"), "--port", "0"]
+    process = subprocess.Popen([sys.executable, "-m", "clothing_classifier", *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        found = re.search(r"http://127.0.0.1:(\d+)/", line)
+        assert found, line
+        connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
+        photo = wardrobe / "scarf" / "05.png"
+        connection.request("POST", "/v1/predictions?evidence=true", photo.read_bytes())
+        (result,) = json.loads(connection.getresponse().read())["results"]
+        connection.close()
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stderr.close()
+    classifier = Classifier.load(run / "model.onnx")
+    assert result["label"] == result["evidence"]["label"] == "scarf"
+    drawn = np.asarray(Image.open(BytesIO(base64.b64decode(result["evidence"]["png"]))), np.float64)
+    evidence = classifier.evidence(photo)
+    cells = np.asarray(Image.fromarray(drawn.astype(np.uint8)).resize(evidence.shape[::-1], Image.Resampling.BOX))
+    assert np.corrcoef(cells.ravel(), evidence.ravel())[0, 1] > 0.8, "the picture shows the new class's evidence"
+
+
+def test_photos_of_garments_under_other_names(shared_dataset: Path, tmp_path: Path) -> None:
+    names = {"Skirt": "kilt", "Shoes": "clogs", "Hat": "fez"}
+    images = {
+        label: [row["image"] for row in read(shared_dataset / "images.csv") if row["label"] == label] for label in names
+    }
+    files = {
+        label: [file for name in found if (file := shared_dataset / "images" / f"{name}.jpg").is_file()]
+        for label, found in images.items()
+    }
+    for label, name in names.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in files[label][:10]:
+            (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
+    metrics = train_own(OwnSettings(tmp_path / "data", tmp_path / "run"))
+    assert metrics["folds"]["accuracy"] >= 0.8, "chance is a third"
+    classifier = Classifier.load(tmp_path / "run" / "model.onnx")
+    assert [classifier.predict(file).label for file in files["Shoes"][20:25]].count("clogs") >= 4
+
+
+def test_settings_are_a_record() -> None:
+    settings = OwnSettings(Path("data"), Path("run"))
+    assert replace(settings, base=Path("models/mine.onnx")).describe("random") == (
+        "clothing train --data data --out run --base mine.onnx --split random --seed 0"
+    )
