@@ -13,7 +13,6 @@ import asyncio
 import base64
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -22,11 +21,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from machine import describe
 
 try:
     import litserve  # type: ignore[import-not-found, unused-ignore]
@@ -34,6 +34,7 @@ except ModuleNotFoundError:
     litserve = None
 
 HERE = Path(__file__).resolve()
+PACKAGES = ("clothing-classifier", "onnxruntime", "pillow", "fastapi", "uvicorn", "litserve")
 CLIENTS = (1, 16, 64)
 OURS = "from clothing_classifier.cli.serve import command; command()"
 
@@ -77,7 +78,7 @@ def main() -> None:
         for (server, clients), rounds in found.items()
     ]
     result = {
-        "machine": machine(),
+        "machine": describe(PACKAGES),
         "photos": len(paths),
         "bytes": sum(map(len, bodies)),
         "seconds": options.seconds,
@@ -253,28 +254,6 @@ def serve_litserve(port: int) -> None:
     litserve.LitServer(api, accelerator="cpu", workers_per_device=1).run(
         port=port, log_level="error", generate_client_file=False
     )
-
-
-def machine() -> dict[str, Any]:
-    """Describe what was measured on."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
-    versions: dict[str, str | None] = {}
-    for package in ("clothing-classifier", "onnxruntime", "pillow", "fastapi", "uvicorn", "litserve"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": model,
-        "cores": cores,
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "versions": versions,
-    }
 
 
 if __name__ == "__main__":
