@@ -62,7 +62,9 @@ class Approach:
 _FROZEN: Final = Recipe(epochs=0)
 
 _FINE_TUNED: Final = Recipe(
-    epochs=6,
+    epochs=9,
+    small=0.6,
+    small_side=0.75,
     batch_size=32,
     learning_rate=3e-4,
     head_rate=0.2,
@@ -114,16 +116,16 @@ APPROACHES: Final[dict[str, Approach]] = {
         Approach(
             name="resnet50",
             summary="ResNet50, pretrained, all layers fine-tuned",
-            height=192,
-            width=160,
+            height=256,
+            width=192,
             backbone="resnet50.a1_in1k",
             recipe=_FINE_TUNED,
         ),
         Approach(
             name="resnet50-top10",
             summary="the same on the ten most frequent classes",
-            height=192,
-            width=160,
+            height=256,
+            width=192,
             backbone="resnet50.a1_in1k",
             top=10,
             recipe=_FINE_TUNED,
@@ -131,8 +133,8 @@ APPROACHES: Final[dict[str, Approach]] = {
         Approach(
             name="convnext-tiny",
             summary="ConvNeXt-Tiny, pretrained, all layers fine-tuned",
-            height=192,
-            width=160,
+            height=256,
+            width=192,
             backbone="convnext_tiny.fb_in1k",
             recipe=replace(_FINE_TUNED, learning_rate=2e-4, weight_decay=0.1),
         ),
@@ -147,8 +149,8 @@ APPROACHES: Final[dict[str, Approach]] = {
         Approach(
             name="efficientnet-b0",
             summary="EfficientNet-B0, pretrained, fine-tuned but for its first blocks",
-            height=192,
-            width=160,
+            height=256,
+            width=192,
             backbone="tf_efficientnet_b0.ns_jft_in1k",
             recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
         ),
@@ -163,8 +165,8 @@ APPROACHES: Final[dict[str, Approach]] = {
         Approach(
             name="mobilenetv2",
             summary="MobileNetV2, pretrained, fine-tuned but for its first blocks",
-            height=192,
-            width=160,
+            height=256,
+            width=192,
             backbone="mobilenetv2_100.ra_in1k",
             recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
         ),

@@ -125,7 +125,7 @@ def fit(
             chosen = batch.to(labels.device)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
-            side = 0.5 if epoch < recipe.small * recipe.epochs else 1.0
+            side = recipe.small_side if epoch < recipe.small * recipe.epochs else 1.0
             inputs = augment(inputs, recipe.augmentation, background, generator, side)
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):

@@ -50,9 +50,9 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training part; none leaves the backbone frozen and solves for the head alone.
-        small: share of the epochs, the first ones, that see the photos at half the resolution, four times as fast
-            (progressive resizing; Tan and Le, 2021, https://arxiv.org/abs/2104.00298). Only for networks that begin
-            from nothing: in a pretrained one, such epochs undo more than they teach.
+        small: share of the epochs, the first ones, that see the photos smaller, and so go faster (progressive resizing;
+            Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
+        small_side: height and width of the photos in these epochs, as a share of the network's input.
         batch_size: photos a step, at least (the last short batch is spread over the others).
         learning_rate: AdamW's peak, after a linear warm-up and before a cosine decay to zero; in a pretrained
             backbone it is that of the last block.
@@ -74,6 +74,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 1e-3
     small: float = 0.0
+    small_side: float = 0.5
     weight_decay: float = 0.05
     head_rate: float = 1.0
     block_decay: float = 1.0
