@@ -79,6 +79,7 @@ def test_a_pyramid_fresh_from_the_exporter_takes_another_head_in_half_precision_
     from clothing_classifier.training.export import export
     from clothing_classifier.training.head import Head
     from clothing_classifier.training.networks import Classifying, Pyramid, Statistics
+    from clothing_classifier.training.packing import store_in_half
 
     class Stages(torch.nn.Module):  # type: ignore[misc, name-defined]
         """Two stages of a backbone, as small as can be."""
@@ -104,24 +105,6 @@ def test_a_pyramid_fresh_from_the_exporter_takes_another_head_in_half_precision_
     weight, bias = draw_head(5, size)
     for base in (graph.SerializeToString(), store_in_half(graph).SerializeToString()):
         assert_grafted(base, graft(base, weight, bias, pixels).SerializeToString(), weight, bias, pixels)
-
-
-def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep the large weights as float16, each with a node that casts it."""
-    halved = onnx.ModelProto()
-    halved.CopyFrom(model)
-    casts = []
-    for tensor in halved.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size > 100:
-            name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    assert casts
-    nodes = list(halved.graph.node)
-    del halved.graph.node[:]
-    halved.graph.node.extend(casts + nodes)
-    return halved
 
 
 def test_what_a_branch_takes_from_around_it_stays(tiny_graph: onnx.ModelProto) -> None:

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 LICENCE = "Apache-2.0"
 
 _BATCH = 64
+_COMPARED = 500
+"""About how many photos the file is compared with the network on."""
 
 _PROTOCOLS = {
     "random": "one split, stratified by class at random (senders on both sides)",
@@ -169,7 +171,7 @@ def _finish(
     from clothing_classifier.training.calibration import choose_threshold, fit_temperature
     from clothing_classifier.training.export import export
     from clothing_classifier.training.fit import compute_logits
-    from clothing_classifier.training.packing import pack
+    from clothing_classifier.training.packing import pack, store_in_half
 
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
@@ -211,7 +213,6 @@ def _finish(
                 "train", "" if prepared.protocol == "none" else f"--split {prepared.protocol}"
             ),
             "seconds": round(seconds),
-            **training,
         },
         weights=weights,
         licence=LICENCE,
@@ -220,18 +221,41 @@ def _finish(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         format=FORMAT_VERSION,
     )
-    graph = export(network, temperature, loaded.pixels[:16])
+    graph = store_in_half(export(network, temperature, loaded.pixels[:16]))
     model = settings.out / "model.onnx"
+    write_bytes(model, pack(graph, card))
+    training["half_precision"] = _compare(network, temperature, model, loaded.pixels)
     if judgement is not None:
         metrics = judgement.metrics
     else:
         # Measured through the file and the class that users have, so that what is measured is what ships.
-        write_bytes(model, pack(graph, card))
         metrics, rows = _measure_file(model, prepared, card.threshold, settings.seed)
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
-    write_bytes(model, pack(graph, replace(card, metrics=metrics)))
+    write_bytes(model, pack(graph, replace(card, metrics=metrics, training={**card.training, **training})))
     write_bytes(settings.out / "metrics.json", to_json(metrics))
     return metrics
+
+
+def _compare(
+    network: Classifying, temperature: float, model: Path, pixels: npt.NDArray[np.uint8]
+) -> dict[str, float | int]:
+    """Return what the file's float16 weights change, on photos spread over the data."""
+    from clothing_classifier.classifier import Classifier
+    from clothing_classifier.training.fit import compute_logits
+
+    chosen = pixels[:: max(1, len(pixels) // _COMPARED)]
+    logits = compute_logits(network, chosen) / temperature
+    likelihood = np.exp(logits - logits.max(1, keepdims=True))
+    whole = likelihood / likelihood.sum(1, keepdims=True)
+    classifier = Classifier.load(model)
+    stored = np.concatenate(
+        [classifier.run(chosen[i : i + _BATCH]).probabilities for i in range(0, len(chosen), _BATCH)]
+    )
+    return {
+        "photos": len(chosen),
+        "answers_changed": int((whole.argmax(1) != stored.argmax(1)).sum()),
+        "largest_difference": round(float(np.abs(whole - stored).max()), 5),
+    }
 
 
 def _measure_file(

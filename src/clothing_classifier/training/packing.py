@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from clothing_classifier.card import CARD_KEY, DIGEST_KEY, ModelCard, seal
 
 if TYPE_CHECKING:
     import onnx
+
+_LARGE: Final = 1024
 
 
 def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
@@ -28,3 +32,36 @@ def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
     sealed.producer_name = "clothing-classifier"
     sealed.producer_version = card.version
     return seal(sealed.SerializeToString())
+
+
+def store_in_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large weights as float16, each with a node that casts it back: half the file, computed in float32 still.
+
+    The runtime casts once, when it loads the model.
+
+    Args:
+        graph: what `export` returned; it is not changed.
+
+    Returns:
+        The same graph, with the weights of convolutions and linear layers stored so. What has fewer than 1,024 values,
+        and what float16 cannot hold, stays.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    halved = onnx.ModelProto()
+    halved.CopyFrom(graph)
+    weights = {node.input[1] for node in halved.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")}
+    casts = []
+    for tensor in halved.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        large = tensor.name in weights and values.dtype == np.float32 and values.size >= _LARGE
+        if not large or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name, stored = tensor.name, f"{tensor.name}.half"
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    nodes = list(halved.graph.node)
+    del halved.graph.node[:]
+    halved.graph.node.extend([*casts, *nodes])
+    return halved

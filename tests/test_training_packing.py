@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the extra own")
+
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from clothing_classifier.card import read_model
+from clothing_classifier.training.packing import store_in_half
+
+
+@pytest.fixture(scope="module")
+def graph() -> onnx.ModelProto:
+    """The shipped graph with all its weights in full."""
+    whole = onnx.load_model_from_string(read_model().content)
+    casts = {node.output[0]: node.input[0] for node in whole.graph.node if node.op_type == "Cast"}
+    stored = {tensor.name: tensor for tensor in whole.graph.initializer}
+    for name, source in casts.items():
+        if source in stored:
+            stored[source].CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(stored[source]).astype(np.float32), name)
+            )
+    kept = [node for node in whole.graph.node if not (node.op_type == "Cast" and node.input[0] in stored)]
+    del whole.graph.node[:]
+    whole.graph.node.extend(kept)
+    return whole
+
+
+def run(graph: onnx.ModelProto, pixels: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: list[np.ndarray] = session.run(["probabilities", "embedding"], {"pixels": pixels})  # type: ignore[type-arg]
+    return found
+
+
+def test_half_the_size_and_nearly_the_same_answers(graph: onnx.ModelProto) -> None:
+    halved = store_in_half(graph)
+    assert len(halved.SerializeToString()) < 0.55 * len(graph.SerializeToString())
+    resizing = read_model().card.resizing
+    pixels = np.random.default_rng(0).integers(0, 256, (2, resizing.height, resizing.width, 3), np.uint8)
+    for whole, stored in zip(run(graph, pixels), run(halved, pixels), strict=True):
+        assert np.abs(whole - stored).max() <= 0.02 * np.abs(whole).max()
+
+
+def test_what_float16_cannot_hold_stays(graph: onnx.ModelProto) -> None:
+    large = onnx.ModelProto()
+    large.CopyFrom(graph)
+    weights = {node.input[1] for node in large.graph.node if node.op_type == "Conv"}
+    chosen = next(
+        tensor for tensor in large.graph.initializer if tensor.name in weights and np.prod(tensor.dims) > 5000
+    )
+    values = numpy_helper.to_array(chosen).copy()
+    values.flat[0] = 1e6
+    name = chosen.name
+    chosen.CopyFrom(numpy_helper.from_array(values, name))
+    kept = {tensor.name: tensor.data_type for tensor in store_in_half(large).graph.initializer}
+    assert kept[name] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.FLOAT16 in kept.values()
