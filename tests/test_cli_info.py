@@ -55,6 +55,10 @@ def test_json_is_the_card_and_the_file(tiny_model: Path) -> None:
     values = json.loads(info(tiny_model, "--format", "json").stdout)
     content = tiny_model.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
+    execution = values.pop("execution")
+    assert execution["provider"] in execution["available"]
+    assert "cpu" in execution["available"]
+    assert execution["error"] is None
     assert values.pop("file") == {"path": str(tiny_model), "bytes": len(content), "sha256": digest}
     assert ModelCard.from_json(json.dumps(values)) == read_model(tiny_model).card
 

@@ -19,6 +19,7 @@ ROOT = "clothing_classifier"
 
 FLOORS = {
     "taxonomy": 0,
+    "execution": 1,
     "images": 1,
     "resizing": 1,
     "card": 2,
@@ -34,7 +35,7 @@ FLOORS = {
     "__main__": 7,
 }
 
-USING = {"taxonomy", "images", "resizing", "card", "classifier", "bulk", "service", "__init__", "__main__"}
+USING = {"taxonomy", "execution", "images", "resizing", "card", "classifier", "bulk", "service", "__init__", "__main__"}
 USING_MODULES = [
     *sorted(USING - {"service", "__init__", "__main__"}),
     "cli",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +18,7 @@ import onnxruntime
 from PIL import ExifTags, Image
 
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
+from clothing_classifier.execution import Choice, ExecutionError, Provider, open_session
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import resize
 
@@ -98,9 +101,10 @@ class Classifier:
         limits: how large a photo may be.
         threshold: below it the answer is "not sure"; the card's by default.
         threads: how many threads compute one batch; by default one for each core that this process may use.
+        provider: which of onnxruntime's execution providers computes; see `execution`.
 
     Raises:
-        ModelError: the model cannot be run, or does not take and give what its card says.
+        ModelError: the model cannot be run, or not as asked, or does not take and give what its card says.
         ValueError: the threshold is not from 0 to 1, or ``threads`` is below 1.
     """
 
@@ -111,6 +115,7 @@ class Classifier:
         limits: Limits = DEFAULT_LIMITS,
         threshold: float | None = None,
         threads: int | None = None,
+        provider: Choice = "auto",
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"the threshold must be from 0 to 1, not {threshold}")
@@ -120,7 +125,9 @@ class Classifier:
         self.path: Path = model.path
         self.limits = limits
         self.threshold: float = model.card.threshold if threshold is None else threshold
-        self._session = _open_session(model, threads or available_cores())
+        self._session, chosen = _open_session(model, provider, threads or available_cores())
+        self.provider: Choice = chosen.name
+        self._turn = Lock() if chosen.serial else nullcontext()
 
     @classmethod
     def load(
@@ -130,6 +137,7 @@ class Classifier:
         limits: Limits = DEFAULT_LIMITS,
         threshold: float | None = None,
         threads: int | None = None,
+        provider: Choice = "auto",
     ) -> Classifier:
         """Load a model file; without a path, the one that ships with the package.
 
@@ -140,7 +148,7 @@ class Classifier:
                 cannot be run.
             ValueError: as the class says.
         """
-        return cls(read_model(model), limits=limits, threshold=threshold, threads=threads)
+        return cls(read_model(model), limits=limits, threshold=threshold, threads=threads, provider=provider)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -204,7 +212,8 @@ class Classifier:
             wanted = f"uint8 [N, {height}, {width}, 3]"
             raise ValueError(f"the model takes {wanted}, N at least 1, not {pixels.dtype} {list(pixels.shape)}")
         try:
-            output = Output(*self._session.run(_OUTPUTS, {_INPUT: pixels}))
+            with self._turn:
+                output = Output(*self._session.run(_OUTPUTS, {_INPUT: pixels}))
         except Exception as error:  # onnxruntime's exceptions have no common class
             raise ModelError(f"{self.path}: fails on {len(pixels)} photos ({_reason(error)})") from error
         expected = (len(pixels), len(self.labels))
@@ -276,22 +285,13 @@ def _name(picture: Image.Image) -> str:
     return str(getattr(picture, "filename", "") or "<picture>")
 
 
-def _open_session(model: ModelFile, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised, and told once
-    # Threads that spin while they wait would take the cores from those that decode the next photos.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The checks of the card are of ONNX; without this the runtime might read the bytes as another format.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
+def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, Provider]:
     try:
-        # With its fallback, the runtime would print errors and try again in the same way.
-        session = onnxruntime.InferenceSession(
-            model.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        session, provider = open_session(model.content, choice, threads)
         inputs = {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()}
         outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
+    except ExecutionError as error:
+        raise ModelError(f"{model.path}: {error}") from error
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise ModelError(
             f"{model.path}: cannot be run by onnxruntime {onnxruntime.__version__} ({_reason(error)}); "
@@ -306,7 +306,7 @@ def _open_session(model: ModelFile, threads: int) -> Any:
     )
     if not fits:
         raise ModelError(f"{model.path}: its inputs and outputs do not fit its card; export the model again")
-    return session
+    return session, provider
 
 
 def _reason(error: Exception) -> str:

@@ -88,3 +88,15 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number.", param, ctx)
         return number
+
+
+PROVIDERS = ("auto", "cpu", "cuda", "directml", "coreml", "openvino")
+"""What `execution` can choose from; that room is imported only when a model is needed."""
+
+provider_option = click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    type=click.Choice(PROVIDERS),
+    help="Which of onnxruntime's execution providers computes. auto: the best that is here and says what the CPU says.",
+)

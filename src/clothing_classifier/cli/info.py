@@ -25,25 +25,33 @@ _DEPTH = 3
 def command(model: str | None, layout: str) -> None:
     """Show the card of MODEL; without it, of the model that ships.
 
-    json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file".
+    json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file"; under "execution", which
+    of onnxruntime's execution providers computes the model here (`--provider auto`), and which others there are.
 
     Exit code: 0, or 2 where MODEL is not a whole model file of this project.
     """
     import hashlib
 
-    from clothing_classifier.card import read_model
+    from clothing_classifier.card import ModelError, read_model
+    from clothing_classifier.classifier import Classifier
+    from clothing_classifier.execution import available
 
     found = read_model(model)
     digest = hashlib.sha256(found.content).hexdigest()
+    try:
+        chosen, error = Classifier(found).provider, None
+    except ModelError as failed:
+        chosen, error = None, str(failed)
+    execution = {"provider": chosen, "available": list(available()), "error": error}
     if layout == "json":
         file = {"path": str(found.path), "bytes": len(found.content), "sha256": digest}
-        click.echo(json.dumps({"file": file, **json.loads(found.card.to_json())}, indent=2))
+        click.echo(json.dumps({"file": file, "execution": execution, **json.loads(found.card.to_json())}, indent=2))
         return
-    for line in _describe(found, digest):
+    for line in _describe(found, digest, execution):
         click.echo(line)
 
 
-def _describe(model: ModelFile, digest: str) -> Iterator[str]:
+def _describe(model: ModelFile, digest: str, execution: Mapping[str, Any]) -> Iterator[str]:
     card = model.card
     resizing = card.resizing
     proportions = "proportions kept, the rest filled" if resizing.mode == "pad" else "proportions given up"
@@ -56,6 +64,8 @@ def _describe(model: ModelFile, digest: str) -> Iterator[str]:
     yield from _entry("Licence", card.licence)
     yield from _entry("Input", f"{resizing.height} × {resizing.width} pixels, {proportions}")
     yield from _entry("Labels", f"{len(card.labels)}: {', '.join(card.labels)}")
+    runs = f"{execution['provider'] or 'nothing here'}; there are: {', '.join(execution['available'])}"
+    yield from _entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
     yield from _entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
     for title, values in (("Weights", card.weights), ("Training", card.training), ("Data", card.data)):
         yield ""

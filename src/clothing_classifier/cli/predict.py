@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from clothing_classifier.cli import Number, printable
+from clothing_classifier.cli import Number, printable, provider_option
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
+    from clothing_classifier.execution import Choice
 
 _LAYOUTS = ("table", "csv", "jsonl")
 
@@ -56,6 +57,7 @@ _LAYOUTS = ("table", "csv", "jsonl")
 @click.option(
     "--threads", type=click.IntRange(1), help="How many threads compute, and how many decode.  [default: the cores]"
 )
+@provider_option
 def command(
     photos: tuple[str, ...],
     model: str | None,
@@ -66,6 +68,7 @@ def command(
     max_bytes: int | None,
     max_megapixels: float | None,
     threads: int | None,
+    provider: Choice,
 ) -> None:
     """Classify photos, one row each.
 
@@ -97,7 +100,7 @@ def command(
         max_bytes=max_bytes or DEFAULT_LIMITS.max_bytes,
         max_pixels=max(1, round(max_megapixels * 1e6)) if max_megapixels else DEFAULT_LIMITS.max_pixels,
     )
-    classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=threads)
+    classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=threads, provider=provider)
 
     counts = Counter[str]()
     with ExitStack() as stack:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import Number, printable
+from clothing_classifier.cli import Number, printable, provider_option
+
+if TYPE_CHECKING:
+    from clothing_classifier.execution import Choice
 
 _KEY = "CLOTHING_API_KEY"
 
@@ -55,6 +58,7 @@ _KEY = "CLOTHING_API_KEY"
     type=click.IntRange(1),
     help="How many threads compute, and how many processes decode.  [default: the cores]",
 )
+@provider_option
 def command(
     model: str | None,
     host: str,
@@ -67,6 +71,7 @@ def command(
     max_requests: int | None,
     timeout: float | None,
     threads: int | None,
+    provider: Choice,
 ) -> None:
     """Serve the model over HTTP: an API for other systems, and a page for people.
 
@@ -112,7 +117,7 @@ def command(
             f"cannot listen on {printable(host)}, port {port} ({error.strerror}); choose another --port or --host"
         ) from error
     with listener:
-        service = Service(read_model(model), settings, threshold=threshold, threads=threads)
+        service = Service(read_model(model), settings, threshold=threshold, threads=threads, provider=provider)
         name = "localhost" if is_everywhere(host) else f"[{host}]" if ":" in host else host
         where = f"http://{name}:{listener.getsockname()[1]}/"
         if is_everywhere(host):

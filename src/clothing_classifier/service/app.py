@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from clothing_classifier.card import ModelFile
 from clothing_classifier.classifier import Classifier
+from clothing_classifier.execution import Choice
 from clothing_classifier.service import description
 from clothing_classifier.service import metrics as figures
 from clothing_classifier.service.admission import Admission
@@ -42,9 +43,15 @@ class Service:
     """
 
     def __init__(
-        self, model: ModelFile, settings: Settings, *, threshold: float | None = None, threads: int | None = None
+        self,
+        model: ModelFile,
+        settings: Settings,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        provider: Choice = "auto",
     ) -> None:
-        classifier = Classifier(model, threshold=threshold, threads=threads)
+        classifier = Classifier(model, threshold=threshold, threads=threads, provider=provider)
         self.settings = settings
         self.admission = Admission(settings)
         self._classifier = classifier

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clothing_classifier.training.augmentation import augment, mix
+from clothing_classifier.training.memory import keep_freed_memory
 from clothing_classifier.training.networks import Classifying, hold_still, number_blocks
 from clothing_classifier.training.recipe import Recipe
 
@@ -90,6 +91,8 @@ def fit(
     Raises:
         CheckpointError: the checkpoint is damaged or of another network.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     still = hold_still(network.features, recipe.still)
     average = copy.deepcopy(network).eval().requires_grad_(False)

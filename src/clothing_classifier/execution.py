@@ -1,0 +1,169 @@
+"""Where a model is computed: by the CPU, or by another of the execution providers that onnxruntime has here.
+
+Which providers there are depends on the package that is installed in onnxruntime's place: ``onnxruntime-gpu`` has
+CUDA, ``onnxruntime-directml`` DirectML (Windows), ``onnxruntime-openvino`` OpenVINO; the one for macOS has CoreML.
+Each computes in its own way and rounds in its own way, and a driver may be broken. So one that is not the CPU is held
+against the CPU when a model is loaded, on a picture of noise, and is used only if both say the same.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+Choice = Literal["auto", "cpu", "cuda", "directml", "coreml", "openvino"]
+"""``auto`` is the first of `PROVIDERS` that is here, works, and says what the CPU says."""
+
+TOLERANCE: Final = 0.01
+"""Largest difference between a provider's probabilities and the CPU's; rounding stays below a tenth of it."""
+
+
+class ExecutionError(Exception):
+    """A model cannot be computed as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One of onnxruntime's execution providers.
+
+    Attributes:
+        name: what people call it.
+        registered: what onnxruntime calls it.
+        package: what must be installed in place of ``onnxruntime`` to have it.
+        options: what it is opened with.
+        measured: whether ``auto`` takes it only if it is faster than the CPU provider, by a few batches.
+        serial: whether it computes one batch at a time only.
+    """
+
+    name: Choice
+    registered: str
+    package: str
+    options: dict[str, str] = field(default_factory=dict)
+    measured: bool = False
+    serial: bool = False
+
+
+PROVIDERS: Final[tuple[Provider, ...]] = (
+    # An exhaustive search for algorithms would begin anew with each size of a batch; TF32 rounds to ten bits.
+    Provider(
+        "cuda", "CUDAExecutionProvider", "onnxruntime-gpu", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    ),
+    Provider("directml", "DmlExecutionProvider", "onnxruntime-directml", serial=True),
+    Provider("coreml", "CoreMLExecutionProvider", "onnxruntime", {"ModelFormat": "MLProgram"}),
+    Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", {"device_type": "CPU"}, measured=True),
+    Provider("cpu", "CPUExecutionProvider", "onnxruntime"),
+)
+"""In the order in which ``auto`` tries them."""
+
+_CPU: Final = PROVIDERS[-1]
+_OUTPUT: Final = "probabilities"
+_BATCH: Final = 4
+_ROUNDS: Final = 3
+
+
+def available() -> tuple[Choice, ...]:
+    """Return the names of the providers that the installed onnxruntime has, in the order in which they are tried."""
+    here = onnxruntime.get_available_providers()
+    return tuple(provider.name for provider in PROVIDERS if provider.registered in here)
+
+
+def open_session(content: bytes, choice: Choice, threads: int) -> tuple[Any, Provider]:
+    """Open a model with the provider chosen.
+
+    Args:
+        content: the model file's bytes.
+        choice: which provider.
+        threads: how many threads the CPU computes a batch with.
+
+    Returns:
+        onnxruntime's session, and the provider that it computes with.
+
+    Raises:
+        ExecutionError: the provider is not here, does not work, or does not say what the CPU says.
+        Exception: onnxruntime's own, where not even the CPU can run the model.
+    """
+    if choice == "cpu":
+        return _open(content, _CPU, threads), _CPU
+    here = available()
+    if choice != "auto" and choice not in here:
+        package = next(provider.package for provider in PROVIDERS if provider.name == choice)
+        raise ExecutionError(
+            f"onnxruntime has no {choice} here, only {', '.join(here)}; install {package} in its place, "
+            "or choose another"
+        )
+    wanted = [provider for provider in PROVIDERS if provider.name in (here if choice == "auto" else (choice,))]
+    if wanted == [_CPU]:
+        return _open(content, _CPU, threads), _CPU
+    reference = _open(content, _CPU, threads)
+    pixels = _noise(reference)
+    for provider in wanted:
+        if provider is _CPU:
+            break
+        try:
+            session = _open(content, provider, threads)
+            _compare(session, reference, provider, pixels)
+        except Exception as error:  # a provider may fail in any way
+            if choice != "auto":
+                raise ExecutionError(f"{choice} cannot run this model ({_reason(error)}); choose another") from error
+            continue
+        if choice != "auto" or not provider.measured or _measure(session, pixels) < _measure(reference, pixels):
+            return session, provider
+    return reference, _CPU
+
+
+def _open(content: bytes, provider: Provider, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, and told once
+    options.enable_mem_pattern = provider.name != "directml"  # which has none
+    # Threads that spin while they wait would take the cores from those that decode the next photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The checks of the card are of ONNX; without this the runtime might read the bytes as another format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    given = dict(provider.options)
+    if provider.name == "openvino":
+        given["num_of_threads"] = str(threads)
+    wanted: list[Any] = [(provider.registered, given)] if provider is not _CPU else []
+    session = onnxruntime.InferenceSession(
+        content,
+        options,
+        providers=[*wanted, _CPU.registered],
+        enable_fallback=0,  # with its fallback, the runtime would print errors and try again in the same way
+    )
+    if session.get_providers()[0] != provider.registered:
+        raise ExecutionError("it could not be started")
+    return session
+
+
+def _noise(session: Any) -> npt.NDArray[np.uint8]:
+    (given,) = session.get_inputs()
+    return np.random.default_rng(0).integers(0, 256, (_BATCH, *given.shape[1:]), np.uint8)
+
+
+def _compare(session: Any, reference: Any, provider: Provider, pixels: npt.NDArray[np.uint8]) -> None:
+    found, wanted = (
+        np.asarray(opened.run([_OUTPUT], {opened.get_inputs()[0].name: pixels})[0]) for opened in (session, reference)
+    )
+    difference = float(np.abs(found - wanted).max())
+    if not difference <= TOLERANCE:  # also refuses NaN
+        raise ExecutionError(f"its probabilities differ from the CPU's by up to {difference:.2g}")
+
+
+def _measure(session: Any, pixels: npt.NDArray[np.uint8]) -> float:
+    """Return the seconds that the fastest of a few batches takes."""
+    seconds = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        session.run([_OUTPUT], {session.get_inputs()[0].name: pixels})
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+from clothing_classifier import Classifier, ModelError, execution
+from clothing_classifier.card import read_model
+from clothing_classifier.cli import PROVIDERS, main
+from clothing_classifier.execution import ExecutionError, available, open_session
+
+HERE = available()
+
+
+@pytest.mark.parametrize("provider", HERE)
+def test_all_providers_that_are_here_say_the_same(provider: execution.Choice) -> None:
+    shipped = Classifier.load(provider="cpu")
+    other = Classifier.load(provider=provider)
+    assert other.provider == provider
+    examples = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
+    pixels = np.stack([shipped.prepare(path) for path in examples])
+    difference = np.abs(shipped.run(pixels).probabilities - other.run(pixels).probabilities)
+    assert difference.max() <= execution.TOLERANCE
+
+
+def test_the_cpu_is_there_and_the_last_that_is_tried() -> None:
+    assert HERE[-1] == "cpu"
+    assert set(PROVIDERS) == {"auto", *(provider.name for provider in execution.PROVIDERS)}
+
+
+def test_what_is_not_here_is_named_with_what_to_install(tiny_model: Path) -> None:
+    missing = next(provider for provider in execution.PROVIDERS if provider.name not in HERE)
+    with pytest.raises(ModelError, match=f"has no {missing.name} here, only .*cpu; install {missing.package}"):
+        Classifier.load(tiny_model, provider=missing.name)
+    result = CliRunner().invoke(
+        main, ["predict", str(tiny_model), "--model", str(tiny_model), "--provider", missing.name]
+    )
+    assert result.exit_code == 2
+    assert f"install {missing.package}" in result.output
+
+
+class Broken:
+    """A session as a provider with a broken driver would give it."""
+
+    def __init__(self, session: Any, spoil: Any) -> None:
+        self._session, self._spoil = session, spoil
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, *given: Any) -> list[Any]:
+        return [self._spoil(output) for output in self._session.run(*given)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda output: output * np.nan, "differ from the CPU's by up to nan"),
+        (lambda output: output[:, ::-1], "differ from the CPU's by up to"),
+        (lambda output: 1 / 0, "division by zero"),
+    ],
+    ids=["nan", "other answers", "fails"],
+)
+def test_a_provider_that_says_something_else_is_not_used(
+    spoil: Any, reason: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU's own session, spoiled, stands in for a provider that this machine does not have."""
+    content = read_model(tiny_model).content
+    genuine = execution._open
+
+    def opened(content: bytes, provider: execution.Provider, threads: int) -> Any:
+        session = genuine(content, execution.PROVIDERS[-1], threads)
+        return session if provider.name == "cpu" else Broken(session, spoil)
+
+    monkeypatch.setattr(execution, "_open", opened)
+    monkeypatch.setattr(execution, "available", lambda: ("cuda", "cpu"))
+    assert open_session(content, "auto", 1)[1].name == "cpu"
+    with pytest.raises(ExecutionError, match=f"cuda cannot run this model .*{reason}.*; choose another"):
+        open_session(content, "cuda", 1)
+
+
+def test_auto_takes_one_that_works_and_a_measured_one_only_if_it_is_faster(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = read_model(tiny_model).content
+    genuine = execution._open
+    monkeypatch.setattr(
+        execution, "_open", lambda content, provider, threads: genuine(content, execution.PROVIDERS[-1], threads)
+    )
+    monkeypatch.setattr(execution, "available", lambda: ("openvino", "cpu"))
+    for seconds, expected in (([0.1, 0.2], "openvino"), ([0.2, 0.1], "cpu")):
+        times = iter(seconds)
+        monkeypatch.setattr(execution, "_measure", lambda *_, times=times: next(times))
+        assert open_session(content, "auto", 1)[1].name == expected
+    assert open_session(content, "openvino", 1)[1].name == "openvino", "what is asked for is not measured"
+    cuda = replace(execution.PROVIDERS[0])
+    monkeypatch.setattr(execution, "available", lambda: (cuda.name, "cpu"))
+    assert open_session(content, "auto", 1)[1].name == "cuda"
+
+
+def test_onnxruntime_says_which_it_has() -> None:
+    registered = {provider.registered for provider in execution.PROVIDERS if provider.name in HERE}
+    assert registered <= set(onnxruntime.get_available_providers())
