@@ -334,7 +334,7 @@ class Terminal:
     def stage(self, name: str) -> None:
         """Say which stage begins."""
         self.end()
-        self._started = time.monotonic()
+        self._started, self._first = time.monotonic(), None
         click.echo(name, err=True)
 
     def progress(self, done: int, total: int) -> None:
