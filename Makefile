@@ -5,7 +5,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 FULL := .venv
 
-.PHONY: demo test lint wheel results clean
+.PHONY: demo test lint wheel results model clean
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/clothing predict examples
@@ -21,6 +21,10 @@ lint: $(FULL)/.installed
 # Runs every approach again on DATA; WEIGHTS is `hub`, or a folder of safetensors files.
 results: $(FULL)/.installed
 	$(FULL)/bin/python results/run.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),hub)
+
+# Makes the shipped model again from DATA and the backbone in WEIGHTS.
+model: $(FULL)/.installed
+	$(FULL)/bin/python results/model.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),tf_efficientnet_b0.safetensors)
 
 wheel: $(FULL)/.installed
 	$(FULL)/bin/python -m build --wheel

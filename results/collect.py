@@ -1,9 +1,9 @@
-"""Runs → the JSON files below `results/` and the tables in the README.
+"""Runs → the JSON files below `results/` and the tables in the README and in docs/model.md.
 
     python results/collect.py runs/efficientnet-b0-frozen-random runs/efficientnet-b0-frozen-sender ...
 
 Each run's folder says what it was and what it measured; this copies it and computes nothing. Without runs, it writes
-the README's tables from the results that are there. A test holds the two together.
+the tables from the results that are there. A test holds the two together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from clothing_classifier.training.approaches import APPROACHES
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-MARKS = ("folds", "splits")
+MODEL = HERE / "model.json"
+CARD = HERE.parent / "docs" / "model.md"
+STRANGERS = HERE / "strangers.json"
+CONFUSIONS = 12
 
 OUT_OF_REACH = (
     "Not measured yet: its pretrained weights are on the hub, which could not be reached where these figures were "
@@ -32,7 +35,8 @@ TO_COME = "Not measured in folds yet; `make results` does it."
 def collect(run: Path) -> Path:
     """Write one run's facts below ``results/`` and return that file.
 
-    A cross-validation's is ``APPROACH-PROTOCOL.json``; that of a run with a model file ``split/APPROACH-SPLIT.json``.
+    A cross-validation's is ``APPROACH-PROTOCOL.json``; that of a run with a model file ``split/APPROACH-SPLIT.json``,
+    or ``model.json`` if all photos taught it.
     """
     facts: dict[str, Any]
     if (run / "model.onnx").exists():
@@ -49,7 +53,7 @@ def collect(run: Path) -> Path:
             "promise": card.promise,
             "metrics": card.metrics,
         }
-        target = HERE / "split" / f"{card.name}-{split}.json"
+        target = MODEL if split == "none" else HERE / "split" / f"{card.name}-{split}.json"
     else:
         result = read_result(run)
         facts = {"config": result.config, "metrics": result.metrics}
@@ -61,7 +65,7 @@ def collect(run: Path) -> Path:
 def read_results() -> dict[str, Result]:
     """Return the cross-validations' results by file name, in the order of the approaches, random folds first."""
     found = {}
-    for file in HERE.glob("*.json"):
+    for file in set(HERE.glob("*.json")) - {MODEL, STRANGERS}:
         facts = json.loads(file.read_text("utf-8"))
         found[file.name] = Result(facts["config"], facts["metrics"])
     order = list(APPROACHES)
@@ -102,6 +106,62 @@ def make_splits_table() -> str:
     return "\n".join(lines)
 
 
+def make_classes_table() -> str:
+    """Return docs/model.md's table of the shipped model's classes, in Markdown; those with the best F1 first."""
+    metrics = json.loads(MODEL.read_text("utf-8"))["metrics"]
+    strict, random = (metrics.get(name, {}).get("per_class", {}) for name in ("sender folds", "random folds"))
+    titles = ["class", "photos", "precision", "recall", "F1", *(["F1, random folds"] if random else [])]
+    lines = [_row(titles), _row(["---", *["---:"] * (len(titles) - 1)])]
+    for label, row in sorted(strict.items(), key=lambda item: -item[1]["f1"]):
+        shares = [row["precision"], row["recall"], row["f1"], *([random[label]["f1"]] if random else [])]
+        lines.append(_row([label, str(row["photos"]), *(f"{share:.2f}" for share in shares)]))
+    return "\n".join(lines)
+
+
+def make_groups_table() -> str:
+    """Return docs/model.md's table of the shipped model's figures on all photos and on parts of them, in Markdown."""
+    metrics = json.loads(MODEL.read_text("utf-8"))["metrics"]
+    names = ("weighted_f1", "macro_f1", "accuracy")
+    lines = [_row(("photos of", "folds", "photos", "weighted F1", "macro F1", "accuracy")), _row(["---"] * 6)]
+    for protocol, figures in metrics.items():
+        cells = []
+        for name in names:
+            low, high = figures["intervals"][name]
+            cells.append(f"{figures[name]:.3f} ({low:.2f}–{high:.2f})")
+        lines.append(_row(["everybody", protocol.partition(" ")[0], str(figures["photos"]), *cells]))
+    for title, group in (("{}", "kids"), ("senders of {} photos", "sender_size")):
+        for key, row in metrics["sender folds"]["by"][group].items():
+            cells = [f"{row[name]:.3f}" for name in names]
+            lines.append(_row([title.format(key.replace("-", "–")), "sender", str(row["photos"]), *cells]))
+    return "\n".join(lines)
+
+
+def make_confusions_table() -> str:
+    """Return docs/model.md's table of the shipped model's most frequent mistakes, in Markdown."""
+    approach = json.loads(MODEL.read_text("utf-8"))["approach"]
+    facts = json.loads((HERE / f"{approach}-sender.json").read_text("utf-8"))
+    labels, matrix = facts["config"]["labels"], facts["metrics"]["confusion"]
+    pairs = [
+        (count, label, other, count / sum(row))
+        for label, row in zip(labels, matrix, strict=True)
+        for other, count in zip(labels, row, strict=True)
+        if label != other
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1:3]))
+    lines = [_row(("labelled", "taken for", "photos", "share of the class")), _row(("---", "---", "---:", "---:"))]
+    lines += [_row((label, other, str(count), f"{share:.0%}")) for count, label, other, share in pairs[:CONFUSIONS]]
+    return "\n".join(lines)
+
+
+def make_strangers_table() -> str:
+    """Return docs/model.md's table of how often the shipped model names what is no garment, in Markdown."""
+    facts = json.loads(STRANGERS.read_text("utf-8"))
+    lines = [_row(("what", "pictures", "named")), _row(("---", "---:", "---:"))]
+    lines.append(_row(("garments of unknown senders", "", f"{facts['garments']:.0%}")))
+    lines += [_row((name, str(row["pictures"]), f"{row['named']:.0%}")) for name, row in facts["strangers"].items()]
+    return "\n".join(lines).replace("%", " %")
+
+
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -110,13 +170,20 @@ def main() -> None:
     """Collect the runs named on the command line, and write the tables."""
     for name in sys.argv[1:]:
         print(collect(Path(name)).relative_to(HERE.parent))
-    text = README.read_text("utf-8")
-    for mark, made in zip(MARKS, (make_folds_table(), make_splits_table()), strict=True):
+    write(README, {"folds": make_folds_table(), "splits": make_splits_table()})
+    tables = {"groups": make_groups_table(), "classes": make_classes_table(), "confusions": make_confusions_table()}
+    write(CARD, tables | {"strangers": make_strangers_table()})
+
+
+def write(file: Path, tables: dict[str, str]) -> None:
+    """Write tables between their marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+    text = file.read_text("utf-8")
+    for mark, made in tables.items():
         start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         text = f"{before}{start}\n\n{made}\n\n{end}{after}"
-    README.write_text(text, "utf-8")
+    file.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

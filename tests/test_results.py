@@ -17,7 +17,9 @@ from clothing_classifier.card import read_model
 from clothing_classifier.evaluation.metrics import score
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDS = sorted((ROOT / "results").glob("*.json"))
+MODEL = ROOT / "results" / "model.json"
+STRANGERS = ROOT / "results" / "strangers.json"
+FOLDS = sorted(set((ROOT / "results").glob("*.json")) - {MODEL, STRANGERS})
 SPLITS = sorted((ROOT / "results" / "split").glob("*.json"))
 
 
@@ -37,6 +39,9 @@ def test_the_readme_says_what_the_results_say(collect: ModuleType) -> None:
     assert SPLITS
     assert collect.make_folds_table() in text
     assert collect.make_splits_table() in text
+    card = (ROOT / "docs" / "model.md").read_text("utf-8")
+    for name in ("groups", "classes", "confusions", "strangers"):
+        assert getattr(collect, f"make_{name}_table")() in card
 
 
 @pytest.mark.parametrize("file", FOLDS, ids=lambda file: file.stem)
@@ -77,15 +82,60 @@ def test_a_split_names_its_protocol_command_commit_and_data(file: Path) -> None:
     assert {name: test[name] for name in ("accuracy", "weighted_f1", "macro_f1")} == score(matrix)
 
 
-def test_the_shipped_models_figures_are_among_the_results() -> None:
+def test_the_shipped_models_card_says_what_the_folds_measured() -> None:
     card = read_model().card
-    assert card.metrics in [json.loads(file.read_text("utf-8"))["metrics"] for file in SPLITS]
+    facts = json.loads(MODEL.read_text("utf-8"))
+    assert facts["metrics"] == card.metrics
+    assert facts["promise"] == card.promise
+    assert "dirty" not in facts["commit"], "the model comes from code that is in the history"
+    for protocol, figures in card.metrics.items():
+        measured = json.loads((ROOT / "results" / f"{card.name}-{protocol.split()[0]}.json").read_text("utf-8"))
+        for name in ("photos", "weighted_f1", "macro_f1", "accuracy", "expected_calibration_error", "per_class"):
+            assert figures[name] == measured["metrics"][name]
 
 
-def test_what_the_readme_says_of_sure_answers_is_what_was_measured() -> None:
-    sure = read_model().card.metrics["test"]["sure"]
-    said = f"it names {sure['share'] * 100:.0f} % of the photos and is right in {sure['accuracy'] * 100:.0f} % of them"
-    assert said in " ".join((ROOT / "README.md").read_text("utf-8").split())
+def test_the_command_that_makes_the_model_names_what_it_was_made_from() -> None:
+    """`results/model.py` refuses other photos and weights than the card's."""
+    text = (ROOT / "results" / "model.py").read_text("utf-8")
+    card = read_model().card
+    assert f'DATA = "{card.data["digest"]}"' in text
+    assert f'WEIGHTS = "{card.weights["sha256"]}"' in text
+    assert f'LICENCE = "{card.weights["licence"]}"' in text
+    assert f'APPROACH = "{card.training["approach"]}"' in text
+
+
+def test_other_weights_make_no_shipped_model_unasked(tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"0")
+    for name in ("dress", "hat"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        shutil.copy(ROOT / "examples" / f"{name}.jpg", tmp_path / "data" / name)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "results" / "model.py"), "--data", str(tmp_path / "data"), "--weights", str(other)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "other.safetensors has the SHA-256" in done.stderr
+    assert "has the digest" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_said_of_sure_answers_is_what_was_measured() -> None:
+    promise = read_model().card.promise
+    said = f"names {promise['share']:.0%} of the photos and is right in {promise['measured_accuracy']:.1%} of them"
+    for file in (ROOT / "README.md", ROOT / "docs" / "model.md"):
+        assert said.replace("%", " %") in " ".join(file.read_text("utf-8").split())
+
+
+def test_what_is_said_of_strangers_is_what_was_measured() -> None:
+    facts = json.loads(STRANGERS.read_text("utf-8"))
+    card = read_model().card
+    assert facts["model"]["created"] == card.created, "measured on the model that ships"
+    for row in facts["strangers"].values():
+        assert row["named"] < facts["garments"] / 2, "far more often not sure than of a garment"
 
 
 def test_frozen_features_reach_what_they_should() -> None:
