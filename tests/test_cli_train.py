@@ -6,7 +6,6 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from clothing_classifier.cli import train
 from clothing_classifier.cli.train import Terminal
 from clothing_classifier.training.fit import Step
 
@@ -14,7 +13,7 @@ from clothing_classifier.training.fit import Step
 def test_each_stage_has_its_own_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that goes on in the middle of a fold must not measure the next fold by that one's beginning."""
     clock = itertools.count(step=10)  # a step takes ten seconds, whoever asks for the time
-    monkeypatch.setattr(train.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("clothing_classifier.cli.train.time.monotonic", lambda: next(clock))
     terminal = Terminal()
     terminal.stage("Fold 3 of 5")
     for number in range(8, 10):

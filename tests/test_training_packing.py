@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("onnx", reason="needs the extra own")
@@ -30,9 +31,9 @@ def graph() -> onnx.ModelProto:
     return whole
 
 
-def run(graph: onnx.ModelProto, pixels: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+def run(graph: onnx.ModelProto, pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    found: list[np.ndarray] = session.run(["probabilities", "embedding"], {"pixels": pixels})  # type: ignore[type-arg]
+    found: list[npt.NDArray[np.float32]] = session.run(["probabilities", "embedding"], {"pixels": pixels})
     return found
 
 
