@@ -700,7 +700,10 @@ def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
     page.get_by_role("button", name="About the model").click()
     panel = page.get_by_role("dialog", name="How far to trust the model")
     expect(panel).to_contain_text(card_of_model.name)
-    expect(panel).to_contain_text(percent(card_of_model.metrics["test"]["accuracy"]))
+    figures = card_of_model.metrics["sender folds"]
+    for share in (figures["accuracy"], figures["sure"]["share"], figures["sure"]["accuracy"]):
+        expect(panel).to_contain_text(percent(share))
+    expect(panel).to_contain_text("from people of whom it had seen none")
     for label in card_of_model.labels:
         expect(panel.get_by_role("rowheader", name=label, exact=True)).to_be_visible()
     page.keyboard.press("Escape")
