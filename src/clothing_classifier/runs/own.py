@@ -267,6 +267,7 @@ class _Learned:
 
 def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure_folds
+    from clothing_classifier.training.calibration import soften
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     folds = _assign(photos, settings.seed)
@@ -280,7 +281,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     for fold in range(count):
         judged = folds == fold
         temperatures.append(calibrate(logits[~judged], truth[~judged]))
-        probabilities[judged] = _soften(logits[judged], temperatures[-1])
+        probabilities[judged] = soften(logits[judged], temperatures[-1])
     predicted = probabilities.argmax(1)
     sure = np.empty(len(truth), bool)
     for fold in range(count):
@@ -322,6 +323,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
 
 def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure
+    from clothing_classifier.training.calibration import soften
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     parts = np.array([photo.part for photo in kept])
@@ -329,7 +331,7 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     logits = head.compute_logits(photos.views[0])
     calibrating = parts == "validation"
     temperature = calibrate(logits[calibrating], truth[calibrating])
-    probabilities = _soften(logits, temperature)
+    probabilities = soften(logits, temperature)
     promise = make_promise(probabilities[calibrating], truth[calibrating])
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[Sequence[Any]] = []
@@ -544,12 +546,6 @@ def _assign(photos: _Photos, seed: int) -> Integers:
     if numbers.max() == 0:
         raise RunError(f"{photos.manifest.root}: the photos cannot be divided; add photos, or choose another --split")
     return numbers
-
-
-def _soften(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
-    scaled = logits.astype(np.float64) / temperature
-    likelihood = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(likelihood / likelihood.sum(1, keepdims=True), np.float64)
 
 
 def _shorten(figures: Mapping[str, Any]) -> dict[str, Any]:

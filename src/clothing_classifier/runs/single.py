@@ -168,7 +168,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Calibrate, make the model file, and measure that file on the photos that did not teach it."""
     from clothing_classifier.card import FORMAT_VERSION, ModelCard
-    from clothing_classifier.training.calibration import choose_threshold, fit_temperature
+    from clothing_classifier.training.calibration import choose_threshold, fit_temperature, soften
     from clothing_classifier.training.export import export
     from clothing_classifier.training.fit import compute_logits
     from clothing_classifier.training.packing import pack, store_in_half
@@ -183,8 +183,7 @@ def _finish(
         pixels, truth = prepared.of("validation")
         logits = compute_logits(network, pixels)
         temperature = fit_temperature(logits, truth)
-        likelihood = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
-        chosen = choose_threshold(likelihood / likelihood.sum(1, keepdims=True), truth)
+        chosen = choose_threshold(soften(logits, temperature), truth)
         promise = {**chosen.to_dict(), "measured_on": f"the validation part, {len(truth)} photos"}
     counts = Counter(photo.label for photo in loaded.photos)
     card = ModelCard(
@@ -241,12 +240,11 @@ def _compare(
 ) -> dict[str, float | int]:
     """Return what the file's float16 weights change, on photos spread over the data."""
     from clothing_classifier.classifier import Classifier
+    from clothing_classifier.training.calibration import soften
     from clothing_classifier.training.fit import compute_logits
 
     chosen = pixels[:: max(1, len(pixels) // _COMPARED)]
-    logits = compute_logits(network, chosen) / temperature
-    likelihood = np.exp(logits - logits.max(1, keepdims=True))
-    whole = likelihood / likelihood.sum(1, keepdims=True)
+    whole = soften(compute_logits(network, chosen), temperature)
     classifier = Classifier.load(model)
     stored = np.concatenate(
         [classifier.run(chosen[i : i + _BATCH]).probabilities for i in range(0, len(chosen), _BATCH)]
