@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clothing_classifier.bulk import Row, find_photos, predict_photos
-from clothing_classifier.classifier import BATCH, Classifier, Output
+from clothing_classifier.bulk import GROUP, GROUP_ELSEWHERE, Row, find_photos, predict_photos, share_cores
+from clothing_classifier.card import ModelError
+from clothing_classifier.classifier import Classifier, Output
+from clothing_classifier.execution import Choice
 from clothing_classifier.images import PhotoError
 
 COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210)}
@@ -98,7 +100,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error_among_the_others(
     assert str(error) == f"{tmp_path / 'b'}: is a folder that cannot be listed (Permission denied)"
 
 
-@given(st.lists(st.sampled_from(["red", "green", "blue", "missing", "folder"]), max_size=3 * BATCH))
+@given(st.lists(st.sampled_from(["red", "green", "blue", "missing", "folder"]), max_size=12 * GROUP))
 def test_every_photo_is_a_row_in_its_place(classifier: Classifier, photos: dict[str, str], labels: list[str]) -> None:
     folder = PhotoError("folder", "is a folder without photos")
     wanted = [folder if label == "folder" else photos.get(label, "missing.png") for label in labels]
@@ -122,37 +124,60 @@ def test_photos_are_taken_a_little_ahead_and_no_more(classifier: Classifier, pho
             yield photos["red"]
 
     rows = predict_photos(classifier, endless(), threads=2)
-    for written in range(5 * BATCH):
+    for written in range(20 * GROUP):
         assert next(rows).path == photos["red"]
-        assert taken - written <= 2 * BATCH + 1
+        assert taken - written <= 4 * GROUP
     rows.close()
 
 
-def test_the_next_photos_are_decoded_while_a_batch_is_computed(photos: dict[str, str]) -> None:
-    decoded = threading.Semaphore(0)
+def test_photos_are_computed_side_by_side() -> None:
+    together = threading.Barrier(2, timeout=30)
 
-    class Slow(Classifier):
-        """A classifier whose first batch ends when photos of the second one are decoded."""
+    class Waiting(Classifier):
+        """A classifier that computes nothing before another thread is computing as well."""
+
+        provider: Choice = "cpu"
 
         def __init__(self) -> None:
             pass
 
         def prepare(self, photo: object) -> npt.NDArray[np.uint8]:
-            decoded.release()
             return np.zeros((1, 1, 3), np.uint8)
 
         def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
-            for _ in range(2 * BATCH):
-                assert decoded.acquire(timeout=30)
-            raise KeyboardInterrupt
+            together.wait()
+            raise ModelError("fails")
 
-    with pytest.raises(KeyboardInterrupt):
-        list(predict_photos(Slow(), ["a.jpg"] * 3 * BATCH, threads=2))
+    with pytest.raises(ModelError):
+        list(predict_photos(Waiting(), ["a.jpg"] * 2 * GROUP, threads=2))
+
+
+def test_other_providers_are_given_more_at_once(classifier: Classifier, photos: dict[str, str]) -> None:
+    sizes: list[int] = []
+
+    class Counting(Classifier):
+        """The classifier, as if on a GPU."""
+
+        def __init__(self) -> None:
+            vars(self).update(vars(classifier) | {"provider": "cuda"})
+
+        def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
+            sizes.append(len(pixels))
+            return super().run(pixels)
+
+    rows = list(predict_photos(Counting(), [photos["red"]] * (GROUP_ELSEWHERE + 1), threads=1))
+    assert [row.path for row in rows] == [photos["red"]] * (GROUP_ELSEWHERE + 1)
+    assert sizes == [GROUP_ELSEWHERE, 1]
+
+
+@pytest.mark.parametrize(("cores", "shares"), [(1, (1, 1)), (2, (2, 1)), (8, (8, 1)), (16, (8, 2)), (20, (8, 2))])
+def test_cores_are_shared_without_having_two_threads_on_one(cores: int, shares: tuple[int, int]) -> None:
+    assert share_cores(cores) == shares
 
 
 def test_a_run_that_is_stopped_leaves_no_threads(classifier: Classifier, photos: dict[str, str]) -> None:
-    rows = predict_photos(classifier, [photos["red"]] * 3 * BATCH, threads=2)
+    rows = predict_photos(classifier, [photos["red"]] * 12 * GROUP, threads=2)
     next(rows)
-    assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    assert any(thread.name.startswith("predict") for thread in threading.enumerate())
     rows.close()
-    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("predict") for thread in threading.enumerate())

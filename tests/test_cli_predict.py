@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clothing_classifier.bulk import Row
-from clothing_classifier.classifier import BATCH, Classifier, Prediction
+from clothing_classifier.bulk import GROUP, Row
+from clothing_classifier.classifier import Classifier, Prediction
 from clothing_classifier.cli import main
 from clothing_classifier.cli.predict import _writer, command
 from clothing_classifier.images import DEFAULT_LIMITS
@@ -285,7 +285,7 @@ def test_exit_codes_of_the_real_program(tiny_model: Path, mixed: Path) -> None:
 
 @posix
 def test_a_pipe_that_nobody_reads_on_ends_it_without_a_word(tiny_model: Path, photos: Path) -> None:
-    names = b"%s\n" % os.fsencode(photos / "red.png") * 20 * BATCH
+    names = b"%s\n" % os.fsencode(photos / "red.png") * 400
     process = start(tiny_model, "-", "--format", "csv", stdin=subprocess.PIPE)
     assert process.stdin
     assert process.stdout
@@ -305,19 +305,19 @@ def test_a_pipe_that_nobody_reads_on_ends_it_without_a_word(tiny_model: Path, ph
 @posix
 def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
-    process = start(tiny_model, "-", "--out", out, stdin=subprocess.PIPE)
+    process = start(tiny_model, "-", "--out", out, "--threads", 1, stdin=subprocess.PIPE)
     assert process.stdin
-    process.stdin.write(b"%s\n" % os.fsencode(photos / "red.png") * 2 * BATCH)
+    process.stdin.write(b"%s\n" % os.fsencode(photos / "red.png") * 2 * GROUP)
     process.stdin.flush()
     deadline = time.monotonic() + 60
-    while (not out.exists() or out.read_bytes().count(b"\n") < BATCH + 1) and time.monotonic() < deadline:
+    while (not out.exists() or out.read_bytes().count(b"\n") < GROUP + 1) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)  # while it waits for further paths
     code, _, err = finish(process)
     assert code == 130
-    assert err.decode().strip() == f"Stopped. The rows of {BATCH} photos are written."
+    assert err.decode().strip() == f"Stopped. The rows of {GROUP} photos are written."
     rows = rows_of(out.read_text("utf-8"))
-    assert [(row["label"], row["sure"]) for row in rows] == [("red", "true")] * BATCH
+    assert [(row["label"], row["sure"]) for row in rows] == [("red", "true")] * GROUP
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

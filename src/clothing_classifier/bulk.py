@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.classifier import BATCH, Classifier, Prediction, available_cores
+from clothing_classifier.classifier import Classifier, Prediction, available_cores
 from clothing_classifier.images import SUFFIXES, PhotoError
 
-_MOST_DECODERS = 8  # each may hold one decoded photo of the largest size
+GROUP: Final = 2
+"""Photos that a CPU computes together: one thread is hardly faster with more, and each takes 25 MB."""
+
+GROUP_ELSEWHERE: Final = 16
+"""Photos that any other provider computes together."""
+
+_MOST_WORKERS: Final = 8  # each may hold one decoded photo of the largest size
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +65,32 @@ def find_photos(paths: Iterable[str]) -> Iterator[str | PhotoError]:
             yield PhotoError(path, "is a folder without photos")
 
 
+def share_cores(cores: int | None = None) -> tuple[int, int]:
+    """Return how many threads should work side by side, and how many threads should compute for each of them.
+
+    Many photos are done fastest where each core does its own, from the file to the answer: cores that compute one
+    batch together wait for each other after every layer.
+
+    Args:
+        cores: how many cores there are; by default those that this process may use.
+
+    Returns:
+        The first is for ``predict_photos(threads=…)``, the second for ``Classifier.load(threads=…)``.
+    """
+    cores = cores or available_cores()
+    workers = min(cores, _MOST_WORKERS)
+    return workers, cores // workers
+
+
 def predict_photos(
     classifier: Classifier, photos: Iterable[str | PhotoError], *, threads: int | None = None
 ) -> Generator[Row, None, None]:
-    """Classify photos, decoding the next ones while the present ones are computed.
+    """Classify photos, several at the same time.
 
     Args:
-        classifier: the model.
-        photos: paths, which are taken no further ahead than two batches; the errors of `find_photos` become rows.
-        threads: how many threads decode; by default one for each core, at most 8.
+        classifier: the model; fastest if it was loaded as `share_cores` says.
+        photos: paths, which are taken a little ahead of the rows; the errors of `find_photos` become rows.
+        threads: how many threads work, each on a few photos; by default one for each core, at most 8.
 
     Yields:
         A row for each photo, in their order. A photo that cannot be read is a row with its reason.
@@ -75,39 +99,39 @@ def predict_photos(
         ModelError: the model fails.
     """
     source = iter(photos)
-    waiting: deque[tuple[str, Future[npt.NDArray[np.uint8]]]] = deque()
-    pool = ThreadPoolExecutor(threads or min(available_cores(), _MOST_DECODERS), "decode")
+    workers = threads or share_cores()[0]
+    size = GROUP if classifier.provider == "cpu" else GROUP_ELSEWHERE
+    waiting: deque[Future[list[Row]]] = deque()
+    pool = ThreadPoolExecutor(workers, "predict")
     try:
         while True:
-            for photo in islice(source, 2 * BATCH - len(waiting)):
-                path = photo.name if isinstance(photo, PhotoError) else photo
-                waiting.append((path, pool.submit(_prepare, classifier, photo)))
+            # One group for each worker, and the next one, so that none waits for the rows to be written.
+            while len(waiting) < 2 * workers and (group := list(islice(source, size))):
+                waiting.append(pool.submit(_predict, classifier, group))
             if not waiting:
                 return
-            # What stays in the queue is decoded while this batch is computed.
-            yield from _predict(classifier, [waiting.popleft() for _ in range(min(BATCH, len(waiting)))])
+            yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(classifier: Classifier, photo: str | PhotoError) -> npt.NDArray[np.uint8]:
-    if isinstance(photo, PhotoError):
-        raise photo
-    return classifier.prepare(photo)
-
-
-def _predict(classifier: Classifier, batch: list[tuple[str, Future[npt.NDArray[np.uint8]]]]) -> Iterator[Row]:
+def _predict(classifier: Classifier, group: Sequence[str | PhotoError]) -> list[Row]:
     prepared: list[npt.NDArray[np.uint8]] = []
     errors: list[str | None] = []
-    for _, future in batch:
+    for photo in group:
         try:
-            prepared.append(future.result())
+            if isinstance(photo, PhotoError):
+                raise photo
+            prepared.append(classifier.prepare(photo))
             errors.append(None)
         except PhotoError as error:
             errors.append(error.reason)
     predictions = iter(classifier.rank(classifier.run(np.stack(prepared)).probabilities) if prepared else ())
-    for (path, _), reason in zip(batch, errors, strict=True):
-        yield Row(path, next(predictions)) if reason is None else Row(path, error=reason)
+    paths = [photo.name if isinstance(photo, PhotoError) else photo for photo in group]
+    return [
+        Row(path, next(predictions)) if reason is None else Row(path, error=reason)
+        for path, reason in zip(paths, errors, strict=True)
+    ]
 
 
 def _walk(folder: str) -> Iterator[str | PhotoError]:

@@ -28,7 +28,7 @@ NOT_SURE: Final = "not sure"
 DECIMALS: Final = 6
 """Decimals of a probability. Further ones depend on how many photos were computed together, so they are not told."""
 
-BATCH: Final = 16
+BATCH: Final = 8
 """Photos that are computed together: more are hardly faster on a CPU, and take more memory."""
 
 Photo: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]

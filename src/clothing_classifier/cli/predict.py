@@ -54,9 +54,7 @@ _LAYOUTS = ("table", "csv", "jsonl")
     type=Number(0, min_open=True),
     help="Largest size of a photo, in millions of pixels.  [default: 120]",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), help="How many threads compute, and how many decode.  [default: the cores]"
-)
+@click.option("--threads", type=click.IntRange(1), help="How many threads decode and compute.  [default: the cores]")
 @provider_option
 def command(
     photos: tuple[str, ...],
@@ -87,7 +85,7 @@ def command(
     """
     layout = layout or _layout_of(out)
 
-    from clothing_classifier.bulk import find_photos, predict_photos
+    from clothing_classifier.bulk import find_photos, predict_photos, share_cores
     from clothing_classifier.classifier import Classifier
     from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError
 
@@ -100,13 +98,16 @@ def command(
         max_bytes=max_bytes or DEFAULT_LIMITS.max_bytes,
         max_pixels=max(1, round(max_megapixels * 1e6)) if max_megapixels else DEFAULT_LIMITS.max_pixels,
     )
-    classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=threads, provider=provider)
+    # One photo is computed by all cores together; of many, each core computes its own.
+    alone = len(photos) == 1 and photos[0] != "-" and not os.path.isdir(photos[0])
+    workers, together = (1, threads) if alone else share_cores(threads)
+    classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=together, provider=provider)
 
     counts = Counter[str]()
     with ExitStack() as stack:
         stream = _standard_output(layout) if out is None else stack.enter_context(_create(out))
         write = _writer(layout, stream, classifier.labels, min(top, len(classifier.labels)))
-        rows = predict_photos(classifier, find_photos(_listed(photos)), threads=threads)
+        rows = predict_photos(classifier, find_photos(_listed(photos)), threads=workers)
         shown: Iterable[Row] = stack.enter_context(closing(rows))
         if sys.stderr.isatty() and not stream.isatty():
             length = None if "-" in photos else sum(1 for _ in find_photos(photos))
