@@ -1,10 +1,13 @@
-"""What was measured on: processor, cores, versions."""
+"""What is measured on: processor, cores, versions; and processes that measure alone."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,3 +34,30 @@ def describe(packages: Sequence[str]) -> dict[str, Any]:
         "system": platform.system(),
         "versions": versions,
     }
+
+
+def child(script: Path, name: str, given: dict[str, Any], cores: int | None = None) -> dict[str, Any]:
+    """Run one of a script's measurements in a process of its own.
+
+    Args:
+        script: a benchmark, whose hidden option ``--child`` reads arguments from standard input and prints JSON last.
+        name: of the measurement.
+        given: its arguments.
+        cores: how many cores it may use; all by default. Linux only.
+
+    Returns:
+        What it printed.
+    """
+    chosen = sorted(os.sched_getaffinity(0))[:cores] if cores else []
+    done = subprocess.run(
+        [sys.executable, str(script), ".", "--child", name],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=(lambda: os.sched_setaffinity(0, chosen)) if cores else None,
+    )
+    if done.returncode:
+        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
