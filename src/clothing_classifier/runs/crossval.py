@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
+from clothing_classifier.dataset import Photo
 from clothing_classifier.runs.folder import (
     Reporter,
     RunError,
@@ -116,16 +119,17 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
             for p, fold in zip(loaded.photos, folds.tolist(), strict=True)
         ],
     )
-    missing = [fold for fold in range(settings.folds) if not _fold_file(settings.out, fold).exists()]
+    missing = [fold for fold in range(settings.folds) if not fold_file(settings.out, fold).exists()]
     views = look(network, origin, loaded.pixels, device, reporter) if missing else None
     for fold in missing:
         reporter.stage(f"Fold {fold + 1} of {settings.folds}")
         _run_fold(settings, approach, loaded, folds, fold, views, device, reporter)
     reporter.stage("Measuring")
-    return _finish(settings, approach, loaded, folds, protocol, device)
+    return _finish(settings, loaded, folds, protocol, device)
 
 
-def _fold_file(out: Path, fold: int) -> Path:
+def fold_file(out: Path, fold: int) -> Path:
+    """Return the file of what a fold's network says of its photos."""
     return out / f"fold-{fold}.npz"
 
 
@@ -170,7 +174,7 @@ def _run_fold(
     if fold == 0:  # before the fold's file is there: a run that goes on does not come here again
         _measure_cost(settings.out, network, loaded)
     write_arrays(
-        _fold_file(settings.out, fold),
+        fold_file(settings.out, fold),
         logits=logits,
         seconds=np.array(seconds),
         curves=np.array([[row[name] for name in CURVES] for row in curves]).reshape(-1, len(CURVES)),
@@ -236,30 +240,18 @@ def _measure_cost(out: Path, network: Classifying, loaded: Loaded) -> None:
 
 def _finish(
     settings: Settings,
-    approach: Approach,
     loaded: Loaded,
     folds: npt.NDArray[np.int64],
     protocol: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Put the folds together, calibrate each by the others, and measure."""
+    """Put the folds together, and measure."""
     import os
 
-    from clothing_classifier.evaluation.metrics import measure_folds
-    from clothing_classifier.taxonomy import TOP_10
-    from clothing_classifier.training.calibration import fit_temperature
-
-    found = [_read_fold(_fold_file(settings.out, fold)) for fold in range(settings.folds)]
+    found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)
     for fold, result in enumerate(found):
         logits[folds == fold] = result["logits"]
-    probabilities = np.empty_like(logits)
-    temperatures = []
-    for fold in range(settings.folds):
-        own = folds == fold
-        temperatures.append(fit_temperature(logits[~own], loaded.truth[~own]))
-        likelihood = np.exp((logits[own] - logits[own].max(1, keepdims=True)) / temperatures[-1])
-        probabilities[own] = likelihood / likelihood.sum(1, keepdims=True)
 
     shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
     evidence = np.full((len(folds), *shape), np.nan, np.float16)
@@ -271,45 +263,111 @@ def _finish(
 
     curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
     write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
+    return conclude(
+        settings.out,
+        Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits),
+        protocol=protocol,
+        seed=settings.seed,
+        seconds=[float(result["seconds"]) for result in found],
+        cost=json.loads((settings.out / "cost.json").read_text("utf-8"))
+        | {"device": device.type if device.type != "cpu" else f"cpu, {os.cpu_count()} cores"},
+        command=settings.describe("crossval", f"--folds {protocol}"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the networks of all folds say of the photos, each judged by the one that did not learn from it.
+
+    Attributes:
+        photos: N of them.
+        labels: the classes.
+        truth: class numbers, ``int64 [N]``.
+        groups: number of each photo's sender, ``int64 [N]``.
+        folds: the fold in which each photo was held out, ``int64 [N]``.
+        logits: ``float32 [N, classes]``.
+    """
+
+    photos: Sequence[Photo]
+    labels: tuple[str, ...]
+    truth: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+
+
+def conclude(
+    out: Path,
+    judged: Judged,
+    *,
+    protocol: str,
+    seed: int,
+    seconds: Sequence[float],
+    cost: dict[str, Any],
+    command: str,
+) -> dict[str, Any]:
+    """Calibrate each fold by the others, measure, and write ``predictions.csv`` and ``metrics.json``.
+
+    Args:
+        out: the run's folder.
+        judged: what is measured.
+        protocol: ``"random"`` or ``"sender"``.
+        seed: that the folds came from.
+        seconds: of each fold's training.
+        cost: of the network.
+        command: that makes the run again.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    from clothing_classifier.evaluation.metrics import measure_folds
+    from clothing_classifier.taxonomy import TOP_10
+    from clothing_classifier.training.calibration import fit_temperature, soften
+
+    folds, labels, truth, logits = judged.folds, judged.labels, judged.truth, judged.logits
+    probabilities = np.empty_like(logits)
+    temperatures = []
+    for fold in range(len(seconds)):
+        own = folds == fold
+        temperatures.append(fit_temperature(logits[~own], truth[~own]))
+        probabilities[own] = soften(logits[own], temperatures[-1])
     predicted = probabilities.argmax(1)
     write_table(
-        settings.out / "predictions.csv",
-        ("path", "label", "sender", "fold", "predicted", *loaded.labels),
+        out / "predictions.csv",
+        ("path", "label", "sender", "fold", "predicted", *labels),
         [
-            (photo.path, photo.label, photo.sender or "", fold, loaded.labels[best], *(f"{p:.6f}" for p in row))
-            for photo, fold, best, row in zip(loaded.photos, folds.tolist(), predicted, probabilities, strict=True)
+            (photo.path, photo.label, photo.sender or "", fold, labels[best], *(f"{p:.6f}" for p in row))
+            for photo, fold, best, row in zip(judged.photos, folds.tolist(), predicted, probabilities, strict=True)
         ],
     )
-    seconds = [float(result["seconds"]) for result in found]
-    named = device.type if device.type != "cpu" else f"cpu, {os.cpu_count()} cores"
     metrics = {
-        "protocol": PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}",
+        "protocol": PROTOCOLS[protocol].format(folds=len(seconds)) + f"; seed {seed}",
         **measure_folds(
-            loaded.truth,
+            truth,
             probabilities,
-            loaded.labels,
+            labels,
             folds,
-            groups=loaded.groups if protocol == "sender" else None,
-            senders=loaded.groups,
-            kids=[photo.kids for photo in loaded.photos],
-            subsets={"top10": TOP_10} if set(TOP_10) < set(loaded.labels) else {},
+            groups=judged.groups if protocol == "sender" else None,
+            senders=judged.groups,
+            kids=[photo.kids for photo in judged.photos],
+            subsets={"top10": TOP_10} if set(TOP_10) < set(labels) else {},
         ),
         "temperatures": [round(value, 4) for value in temperatures],
-        "cost": json.loads((settings.out / "cost.json").read_text("utf-8"))
-        | {"training_seconds": round(sum(seconds)), "device": named},
-        "training": {
-            "command": settings.describe("crossval", f"--folds {protocol}"),
-            "version": __version__,
-            "commit": find_commit(),
-        },
+        "cost": {**cost, "training_seconds": round(sum(seconds))},
+        "training": {"command": command, "version": __version__, "commit": find_commit()},
     }
     for row, spent in zip(metrics["folds"], seconds, strict=True):
         row["seconds"] = round(spent)
-    write_bytes(settings.out / "metrics.json", to_json(metrics))
+    write_bytes(out / "metrics.json", to_json(metrics))
     return metrics
 
 
-def _read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
+def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return a fold's arrays by their names.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     try:
         with np.load(file) as arrays:
             return {name: arrays[name] for name in ("logits", "seconds", "curves", "mistakes", "maps")}
