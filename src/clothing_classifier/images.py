@@ -105,8 +105,8 @@ def open_picture(
         name: what errors call the file; by default the path, or ``<bytes>``.
         limits: how large the photo may be.
         target: a function from the upright picture's width and height to those that it will be resized to. A JPEG is
-            then decoded at the smallest scale (an eighth, a quarter, a half) that still has twice that many rows and
-            columns, several times as fast as whole. By default all pixels are decoded.
+            then decoded at the smallest scale (an eighth, a quarter, a half) that still has one and a half times that
+            many rows and columns, several times as fast as whole. By default all pixels are decoded.
 
     Returns:
         A picture of mode ``RGB``, 8 bits a channel, with nothing in its ``info``.
