@@ -246,8 +246,9 @@ def _finish(
     device: torch.device,
 ) -> dict[str, Any]:
     """Put the folds together, and measure."""
-    import os
+    from clothing_classifier.classifier import available_cores
 
+    cores = available_cores()
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)
     for fold, result in enumerate(found):
@@ -270,7 +271,7 @@ def _finish(
         seed=settings.seed,
         seconds=[float(result["seconds"]) for result in found],
         cost=json.loads((settings.out / "cost.json").read_text("utf-8"))
-        | {"device": device.type if device.type != "cpu" else f"cpu, {os.cpu_count()} cores"},
+        | {"device": device.type if device.type != "cpu" else f"cpu, {cores} core{'' if cores == 1 else 's'}"},
         command=settings.describe("crossval", f"--folds {protocol}"),
     )
 
