@@ -110,6 +110,10 @@ def _compute(
 ) -> Features:
     import torch
 
+    from clothing_classifier.training.memory import keep_freed_memory
+
+    if device.type == "cpu":
+        keep_freed_memory()
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     found = np.empty((_VIEWS, len(pixels), network.head.in_features), np.float32)
     with torch.inference_mode():
