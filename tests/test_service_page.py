@@ -208,9 +208,17 @@ def test_each_photo_shows_what_the_model_says(
         rows = shown.locator(".guess")
         assert rows.locator(".label").all_text_contents() == [label for label, _ in listed]
         assert rows.locator(".share").all_text_contents() == [percent(share) for _, share in listed]
-        for row, (_, share) in zip(rows.locator(".meter").all(), listed, strict=True):
-            widths = row.evaluate("meter => [meter.firstChild.offsetWidth, meter.offsetWidth]")
-            assert widths[0] == pytest.approx(max(2, share * widths[1]), abs=1)
+        # At once, as a card is painted anew when its picture comes.
+        meters = shown.evaluate(
+            """async card => {
+              card.scrollIntoView();
+              await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+              return [...card.querySelectorAll(".guess .meter")].map(m => [m.firstChild.offsetWidth, m.offsetWidth]);
+            }"""
+        )
+        for (filled, width), (_, share) in zip(meters, listed, strict=True):
+            assert width > 0
+            assert filled == pytest.approx(max(2, share * width), abs=1)
         expect(shown.locator("img")).to_be_visible()
     sure = sum(prediction.sure for prediction in predictions.values())
     expect(page.locator("#tally")).to_have_text(f"{sure} sure, {len(EXAMPLES) - sure} not sure")
