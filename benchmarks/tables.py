@@ -32,6 +32,7 @@ ARCHITECTURES = {
     "convnext-tiny": "ConvNeXt-Tiny",
     "default": "each tool's default",
 }
+NETWORKS = ARCHITECTURES | {"mobilenetv2": "MobileNetV2"}
 
 
 def rates_table(result: dict[str, Any]) -> str:
@@ -87,7 +88,7 @@ def training_table(result: dict[str, Any]) -> str:
     rates = {(row["approach"], row["way"]): row["photos_per_second"] for row in result["rates"]}
     first = result["rates"][0]["way"]
     rows = [
-        (ARCHITECTURES.get(approach, approach), way, f"{rate:.1f}", f"{rate / rates[approach, first]:.2f}×")
+        (NETWORKS.get(approach, approach), way, f"{rate:.1f}", f"{rate / rates[approach, first]:.2f}×")
         for (approach, way), rate in rates.items()
     ]
     return table(("network", "way of training", "photos/s", "÷ timm's script as it is"), rows, words=2)

@@ -1,9 +1,9 @@
-"""Runs → the JSON files below `results/` and the tables in the README and in docs/model.md.
+"""Runs → the files below `results/`, and the tables in the README and in docs/model.md.
 
     python results/collect.py runs/efficientnet-b0-frozen-random runs/efficientnet-b0-frozen-sender ...
 
 Each run's folder says what it was and what it measured; this copies it and computes nothing. Without runs, it writes
-the tables from the results that are there. A test holds the two together.
+the tables from the results that are there. A test holds them together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from clothing_classifier.card import read_model
 from clothing_classifier.evaluation.comparison import PUBLISHED, Result, read_result, table
@@ -23,6 +24,9 @@ README = HERE.parent / "README.md"
 MODEL = HERE / "model.json"
 CARD = HERE.parent / "docs" / "model.md"
 STRANGERS = HERE / "strangers.json"
+RUNS = HERE / "runs"
+KEPT = ("*.json", "*.csv", "fold-*.npz")
+"""The files of a run that are kept: all but the evidence, which `clothing crossval` puts together again from these."""
 CONFUSIONS = 12
 
 OUT_OF_REACH = (
@@ -35,8 +39,9 @@ TO_COME = "Not measured in folds yet; `make results` does it."
 def collect(run: Path) -> Path:
     """Write one run's facts below ``results/`` and return that file.
 
-    A cross-validation's is ``APPROACH-PROTOCOL.json``; that of a run with a model file ``split/APPROACH-SPLIT.json``,
-    or ``model.json`` if all photos taught it.
+    A cross-validation's is ``APPROACH-PROTOCOL.json``, and ``runs/APPROACH-PROTOCOL.zip`` has its folder, with what was
+    said of each photo; that of a run with a model file is ``split/APPROACH-SPLIT.json``, or ``model.json`` if all
+    photos taught it.
     """
     facts: dict[str, Any]
     if (run / "model.onnx").exists():
@@ -58,8 +63,19 @@ def collect(run: Path) -> Path:
         result = read_result(run)
         facts = {"config": result.config, "metrics": result.metrics}
         target = HERE / f"{result.approach}-{result.protocol}.json"
+        keep(run, RUNS / f"{target.stem}.zip")
     target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return target
+
+
+def keep(run: Path, target: Path) -> None:
+    """Pack a run's folder, the same bytes for the same files."""
+    target.parent.mkdir(exist_ok=True)
+    with ZipFile(target, "w") as packed:
+        for file in sorted({file for pattern in KEPT for file in run.glob(pattern)}):
+            entry = ZipInfo(f"{target.stem}/{file.name}")
+            entry.compress_type = ZIP_DEFLATED
+            packed.writestr(entry, file.read_bytes(), compresslevel=9)
 
 
 def read_results() -> dict[str, Result]:
@@ -68,8 +84,13 @@ def read_results() -> dict[str, Result]:
     for file in set(HERE.glob("*.json")) - {MODEL, STRANGERS}:
         facts = json.loads(file.read_text("utf-8"))
         found[file.name] = Result(facts["config"], facts["metrics"])
-    order = list(APPROACHES)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[1].approach), item[1].protocol)))
+    return dict(sorted(found.items(), key=lambda item: (_place(item[1].approach), item[1].protocol)))
+
+
+def _place(approach: str) -> tuple[int, int]:
+    """Return where an approach's rows belong: in the order of the approaches, joined ones after their last member."""
+    order, members = list(APPROACHES), approach.split("+")
+    return max(map(order.index, members)), len(members)
 
 
 def make_folds_table() -> str:
@@ -79,7 +100,7 @@ def make_folds_table() -> str:
     from_hub = ("resnet50", "convnext_tiny")
     return table(
         list(results.values()),
-        order=list(APPROACHES),
+        order=sorted({*APPROACHES, *measured}, key=_place),
         missing={
             name: OUT_OF_REACH if (entry.backbone or "").startswith(from_hub) else TO_COME
             for name, entry in APPROACHES.items()

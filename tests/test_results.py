@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -20,17 +22,22 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "results" / "model.json"
 STRANGERS = ROOT / "results" / "strangers.json"
 FOLDS = sorted(set((ROOT / "results").glob("*.json")) - {MODEL, STRANGERS})
+RUNS = sorted((ROOT / "results" / "runs").glob("*.zip"))
 SPLITS = sorted((ROOT / "results" / "split").glob("*.json"))
 
 
-@pytest.fixture(scope="module")
-def collect() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("collect", ROOT / "results" / "collect.py")
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def collect() -> ModuleType:
+    return load(ROOT / "results" / "collect.py")
 
 
 def test_the_readme_says_what_the_results_say(collect: ModuleType) -> None:
@@ -50,8 +57,13 @@ def test_folds_name_their_protocol_command_commit_and_data(file: Path) -> None:
     config, metrics = facts["config"], facts["metrics"]
     assert file.stem == f"{config['approach']}-{config['protocol']}"
     command = metrics["training"]["command"]
-    assert command.startswith(f"clothing crossval {config['approach']} --data ")
-    assert f"--folds {config['protocol']}" in command
+    members = config["approach"].split("+")
+    if len(members) > 1:
+        runs = " ".join(f"{member}-{config['protocol']}" for member in members)
+        assert command == f"clothing join {runs} --out {file.stem}"
+    else:
+        assert command.startswith(f"clothing crossval {config['approach']} --data ")
+        assert f"--folds {config['protocol']}" in command
     assert metrics["training"]["commit"]
     assert "dirty" not in metrics["training"]["commit"], "the figures come from code that is in the history"
     assert len(config["data"]["digest"]) == 64
@@ -59,6 +71,23 @@ def test_folds_name_their_protocol_command_commit_and_data(file: Path) -> None:
     matrix = np.array(metrics["confusion"])
     assert {name: metrics[name] for name in ("accuracy", "weighted_f1", "macro_f1")} == score(matrix)
     assert sum(row["photos"] for row in metrics["folds"]) == metrics["photos"]
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_a_run_that_is_kept_gives_the_figures(file: Path) -> None:
+    facts = json.loads((ROOT / "results" / f"{file.stem}.json").read_text("utf-8"))
+    labels = facts["config"]["labels"]
+    with ZipFile(file) as packed:
+        for name in ("config", "metrics"):
+            assert json.loads(packed.read(f"{file.stem}/{name}.json")) == facts[name]
+        rows = list(csv.DictReader(packed.read(f"{file.stem}/predictions.csv").decode("utf-8").splitlines()))
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    for row in rows:
+        assert row["predicted"] == max(labels, key=lambda label: float(row[label]))
+        matrix[labels.index(row["label"]), labels.index(row["predicted"])] += 1
+    assert matrix.tolist() == facts["metrics"]["confusion"]
+    if facts["config"]["protocol"] == "sender":
+        assert len({(row["sender"], row["fold"]) for row in rows}) == len({row["sender"] for row in rows})
 
 
 def test_all_folds_are_of_the_same_photos() -> None:
@@ -164,3 +193,14 @@ def test_the_command_that_makes_everything_says_beforehand_what_it_takes(tmp_pat
     assert "custom-cnn              about" in done.stderr
     assert "minutes on this machine" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_pages_on_speed_say_what_was_measured() -> None:
+    for file, made in load(ROOT / "benchmarks" / "tables.py").tables().items():
+        text = file.read_text("utf-8")
+        for mark, table in made.items():
+            assert f"<!-- {mark} -->\n\n{table}\n\n<!-- /{mark} -->" in text
+    for file in (ROOT / "results" / "speed").glob("*.json"):
+        machine = json.loads(file.read_text("utf-8"))["machine"]
+        assert machine["cpu"]
+        assert machine["versions"]["clothing-classifier"]
