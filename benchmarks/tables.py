@@ -147,7 +147,7 @@ def draw(result: dict[str, Any], folder: Path) -> None:
 
     rates = {tuple(row[key] for key in KEYS): row["photos_per_second"] for row in result["rates"]}
     cores = max(key[2] for key in rates)
-    figure, axes = pyplot.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.1), layout="constrained")
     for axis, (architecture, title) in zip(axes, ARCHITECTURES.items(), strict=True):
         tools = [tool for tool in TOOLS if (architecture, "large", cores, tool) in rates][::-1]
         values = [rates[architecture, "large", cores, tool] for tool in tools]
@@ -155,7 +155,8 @@ def draw(result: dict[str, Any], folder: Path) -> None:
         axis.bar_label(axis.barh([TOOLS[tool] for tool in tools], values, color=colours), fmt="%.1f", padding=2)
         axis.set_title(title)
         axis.set_xlim(0, 1.2 * max(values))
-        axis.set_xlabel(f"photos of 12 megapixels a second, {cores} cores")
+        axis.set_xlabel("photos a second")
+    figure.suptitle(f"JPEGs of 12 megapixels, {cores} cores")
     save(figure, folder / "speed.svg")
     figure, axes = pyplot.subplots(1, 2, figsize=(7, 2.6), layout="constrained")
     counts = [row["photos"] for row in result["growth"]]
@@ -164,8 +165,8 @@ def draw(result: dict[str, Any], folder: Path) -> None:
         axis.set_xscale("log")
         axis.set_xlabel("photos")
         axis.set_title(title)
-        axis.set_ylim(bottom=0)
     axes[0].set_yscale("log")
+    axes[1].set_ylim(0, 1.2 * max(row["peak_mb"] for row in result["growth"]))
     save(figure, folder / "growth.svg")
 
 
