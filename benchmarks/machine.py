@@ -13,9 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from clothing_classifier.runs.folder import find_commit
+
 
 def describe(packages: Sequence[str]) -> dict[str, Any]:
-    """Return the processor, how many of its cores this process may use, and the versions of packages."""
+    """Return the processor, how many of its cores this process may use, the versions of packages, and the commit."""
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -33,6 +35,7 @@ def describe(packages: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "versions": versions,
+        "commit": find_commit(),
     }
 
 

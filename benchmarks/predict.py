@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -350,23 +351,23 @@ def measure_limit(model: str, folder: str, seconds: float) -> dict[str, float]:
     paths = endless(folder)
     pixels = np.stack([classifier.prepare(path) for path in islice(paths, GROUP)])
     with ThreadPoolExecutor(workers) as pool:
-
-        def decoded() -> Iterator[list[Any]]:
-            while True:
-                yield list(pool.map(classifier.prepare, islice(paths, 4 * workers)))
-
-        def computed() -> Iterator[list[Any]]:
-            while True:
-                outputs = list(pool.map(classifier.run, [pixels] * 2 * workers))
-                yield [row for output in outputs for row in output.probabilities]
-
-        decoding, computing = (rate(batches, seconds)["photos_per_second"] for batches in (decoded(), computed()))
+        decoded = ([photo] for photo in flow(pool, classifier.prepare, paths, 2 * workers))
+        computed = (output.probabilities for output in flow(pool, classifier.run, repeat(pixels), 2 * workers))
+        decoding, computing = (rate(batches, seconds)["photos_per_second"] for batches in (decoded, computed))
     return {
         "decoding": decoding,
         "computing": computing,
         "slower": min(decoding, computing),
         "together": round(1 / (1 / decoding + 1 / computing), 2),
     }
+
+
+def flow(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterator[Any], ahead: int) -> Iterator[Any]:
+    """Yield what comes of items, in their order; no thread waits for others to finish, as at the end of a batch."""
+    waiting = deque(pool.submit(work, item) for item in islice(items, ahead))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(work, item) for item in islice(items, 1))
 
 
 def measure_first(
