@@ -198,7 +198,8 @@ def tables() -> dict[Path, dict[str, str]]:
 SCORES = ("weighted_f1", "macro_f1", "accuracy")
 KEYS = ("architecture", "size", "cores", "tool")
 TABLES = {
-    "predict": {"rates": rates_table, "limits": limits_table, "first": first_table, "growth": growth_table},
+    "predict": {"rates": rates_table, "first": first_table, "growth": growth_table},
+    "limits": {"limits": limits_table},
     "training": {"training": training_table},
     "decoding": {"decoding": decoding_table},
     "quantised": {"quantised": quantised_table},

@@ -73,6 +73,11 @@ def test_folds_name_their_protocol_command_commit_and_data(file: Path) -> None:
     assert sum(row["photos"] for row in metrics["folds"]) == metrics["photos"]
 
 
+def test_joined_runs_stand_after_their_last_member(collect: ModuleType) -> None:
+    names = ["efficientnet-b0+mobilenetv2", "mobilenetv2-frozen", "mobilenetv2", "custom-cnn"]
+    assert sorted(names, key=collect._place) == ["custom-cnn", "mobilenetv2", names[0], "mobilenetv2-frozen"]
+
+
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_a_run_that_is_kept_gives_the_figures(file: Path) -> None:
     facts = json.loads((ROOT / "results" / f"{file.stem}.json").read_text("utf-8"))

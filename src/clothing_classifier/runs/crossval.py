@@ -248,7 +248,6 @@ def _finish(
     """Put the folds together, and measure."""
     from clothing_classifier.classifier import available_cores
 
-    cores = available_cores()
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)
     for fold, result in enumerate(found):
@@ -262,6 +261,7 @@ def _finish(
     np.save(partial, evidence)
     partial.replace(settings.out / "evidence.npy")
 
+    cores = available_cores()
     curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
     write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
     return conclude(
