@@ -18,6 +18,7 @@ HOUSE = Path(clothing_classifier.__file__).parent
 ROOT = "clothing_classifier"
 
 FLOORS = {
+    "cores": 0,
     "taxonomy": 0,
     "execution": 1,
     "images": 1,
@@ -35,7 +36,19 @@ FLOORS = {
     "__main__": 7,
 }
 
-USING = {"taxonomy", "execution", "images", "resizing", "card", "classifier", "bulk", "service", "__init__", "__main__"}
+USING = {
+    "cores",
+    "taxonomy",
+    "execution",
+    "images",
+    "resizing",
+    "card",
+    "classifier",
+    "bulk",
+    "service",
+    "__init__",
+    "__main__",
+}
 USING_MODULES = [
     *sorted(USING - {"service", "__init__", "__main__"}),
     "cli",

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.classifier import Classifier, Prediction, available_cores
+from clothing_classifier.classifier import Classifier, Prediction
+from clothing_classifier.cores import available_cores
 from clothing_classifier.images import SUFFIXES, PhotoError
 
 GROUP: Final = 2

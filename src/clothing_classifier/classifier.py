@@ -18,6 +18,7 @@ import onnxruntime
 from PIL import ExifTags, Image
 
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
+from clothing_classifier.cores import available_cores
 from clothing_classifier.execution import Choice, ExecutionError, Provider, open_session
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import resize
@@ -257,13 +258,6 @@ class Classifier:
         label = label or self.rank(output.probabilities)[0].label
         evidence: npt.NDArray[np.float32] = output.evidence[0, self.labels.index(label)]
         return evidence
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _encode(picture: Image.Image) -> bytes:

@@ -7,7 +7,6 @@ less shows either.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset.editions import Size, list_photos
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
@@ -125,7 +125,7 @@ def check_dataset(
     """
     listing = list_photos(Path(root), size)
     opened: list[Photo] = []
-    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, _MOST_WORKERS), "open")
+    pool = ThreadPoolExecutor(workers or min(available_cores(), _MOST_WORKERS), "open")
     try:
         for photo in pool.map(partial(_open, listing.root, limits), listing.photos):
             opened.append(photo)

@@ -246,7 +246,7 @@ def _finish(
     device: torch.device,
 ) -> dict[str, Any]:
     """Put the folds together, and measure."""
-    from clothing_classifier.classifier import available_cores
+    from clothing_classifier.cores import available_cores
 
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)

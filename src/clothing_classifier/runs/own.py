@@ -34,7 +34,8 @@ import numpy.typing as npt
 
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
-from clothing_classifier.classifier import BATCH, Classifier, available_cores
+from clothing_classifier.classifier import BATCH, Classifier
+from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Manifest, read_dataset
 from clothing_classifier.runs.folder import (
     Reporter,

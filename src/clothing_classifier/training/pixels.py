@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Photo
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
 from clothing_classifier.resizing import Resizing, resize
@@ -44,7 +44,7 @@ def load_pixels(
     def load(photo: Photo) -> npt.NDArray[np.uint8]:
         return resize(open_picture(root / photo.path, limits=limits, target=resizing.target), resizing)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         for number, picture in enumerate(threads.map(load, photos)):
             pixels[number] = picture
             progress(number + 1, len(photos))
