@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from clothing_classifier.training.networks import Pyramid, Stages, hold_still, number_blocks
+from clothing_classifier.training.networks import Pyramid, Stages, _region_weights, hold_still, number_blocks
 
 NAMES = ("tf_efficientnet_b0", "mobilenetv2_100", "resnet18", "convnext_atto")
 
@@ -21,20 +21,38 @@ class Two(nn.Module):
 
 
 @pytest.mark.parametrize("height", [72, 96, 40], ids=["3 rows a band", "4 rows a band", "bands within rows"])
-def test_the_pyramid_gives_each_maps_mean_over_each_band(height: int) -> None:
+def test_the_pyramid_gives_each_maps_mean_over_each_region(height: int) -> None:
     pyramid = Pyramid(Two())
     pixels = torch.rand(2, 3, height, 48, generator=torch.Generator().manual_seed(0))
     means = pyramid(pixels).mean((2, 3))
-    assert means.shape == (2, pyramid.channels) == (2, 3 * 5)
+    assert means.shape == (2, pyramid.channels) == (2, 3 * 2 * 5)
     fine = nn.functional.max_pool2d(pixels, 8)[:, :2].repeat_interleave(3, 2)  # thirds of rows, to cut bands from
     third = height // 8
-    for band in range(3):
-        rows = slice(band * third, (band + 1) * third)
-        expected = 10 * fine[:, :, rows].mean((2, 3))
-        torch.testing.assert_close(means[:, band * 5 + 3 : band * 5 + 5], expected)
+    for region in range(6):
+        band, sides = divmod(region, 2)
+        columns = [*range(16), *range(32, 48)] if sides else [*range(16, 32)]
+        start = 5 * region
+        found = [column // 8 for column in columns[::8]]
+        expected = 10 * fine[:, :, band * third : (band + 1) * third, found].mean((2, 3))
+        torch.testing.assert_close(means[:, start + 3 : start + 5], expected)
         if height % 24 == 0:
-            inside = pixels[:, :, band * height // 3 : (band + 1) * height // 3].mean((2, 3))
-            torch.testing.assert_close(means[:, band * 5 : band * 5 + 3], inside)
+            inside = pixels[:, :, band * height // 3 : (band + 1) * height // 3, columns].mean((2, 3))
+            torch.testing.assert_close(means[:, start : start + 3], inside)
+
+
+@pytest.mark.parametrize("width", [48, 40, 72, 8])
+def test_a_mirrored_photo_has_the_same_means(width: int) -> None:
+    pyramid = Pyramid(Two())
+    pixels = torch.rand(2, 3, 72, width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pyramid(pixels.flip(3)).mean((2, 3)), pyramid(pixels).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 7), (8, 6), (1, 1), (2, 5)])
+def test_regions_together_are_the_whole_photo(height: int, width: int) -> None:
+    regions = _region_weights(height, width)
+    torch.testing.assert_close(regions.mean((1, 2)), torch.ones(6))
+    shares = torch.tensor([1.0, 2.0] * 3) / 9
+    torch.testing.assert_close(torch.einsum("r,rhw->hw", shares, regions), torch.ones(height, width))
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "mobilenetv2_100"])

@@ -20,7 +20,7 @@ from clothing_classifier.runs.folder import RunError
 if TYPE_CHECKING:
     from clothing_classifier.training.calibration import Promise
 
-_SAME: Final = ("approach", "backbone", "recipe", "resizing", "labels", "weights")
+_SAME: Final = ("approach", "backbone", "recipe", "regions", "resizing", "labels", "weights")
 _AIMS: Final = (0.97, 0.9725, 0.975, 0.9775, 0.98, 0.985, 0.99)
 """Shares of right answers that a threshold is chosen for, from the promise upwards."""
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")

@@ -22,6 +22,9 @@ from clothing_classifier.training.head import Head
 
 _NUMBERED: Final = re.compile(r"\D*\d+")
 _FEWEST_IN_A_BLOCK: Final = 4
+_BANDS: Final = 3
+REGIONS: Final = 2 * _BANDS
+"""Into how many regions photos are cut: each horizontal band has a middle and its sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,34 +138,34 @@ class Stages(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """The last stages of a backbone side by side, each averaged onto the grid of the deepest, in horizontal bands.
+    """The last stages of a backbone side by side, each averaged onto the grid of the deepest, in regions of the photo.
 
     Deep features say what a thing is, earlier ones still know cloth, collars and seams. A garment lies or hangs upright
-    in its photo, so it also matters where they are: what is sleeve at the top is leg at the bottom. So the channels
-    are given once for each band, scaled so that their mean over the picture is the mean over that band. All of it is
-    linear: the evidence stays exact. On the frozen EfficientNet-B0 of this project's figures, three bands instead of
-    one raise weighted F1 by about three points.
+    in its photo, so it also matters where they are: what is sleeve at the top is leg at the bottom, and a sleeve is at
+    the sides. So the photo is cut into horizontal bands, and each band into its middle third and its two sides, which
+    count as one region, as garments are symmetric. The channels are given once for each region, scaled so that their
+    mean over the picture is the mean over that region. All of it is linear: the evidence stays exact. On the frozen
+    EfficientNet-B0 of this project's figures, three bands instead of one raise weighted F1 by about three points, and
+    their middles and sides by another one and a half.
 
     The channels come out standardised by ``centre`` and ``spread``, ``float [channels]``, once `Classifying.install`
     has set them: the scales of a backbone's channels differ a thousandfold, and one learning rate cannot suit all.
 
     Args:
         backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
-        bands: how many bands of equal height.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, backbone: nn.Module, bands: int = 3) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.bands = bands
         was_training = backbone.training
         with torch.no_grad():
             maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
         backbone.train(was_training)
-        self.channels: int = bands * sum(one.shape[1] for one in maps)
+        self.channels: int = REGIONS * sum(one.shape[1] for one in maps)
         self.register_buffer("centre", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
 
@@ -171,9 +174,9 @@ class Pyramid(nn.Module):
         maps = self.backbone(pixels)
         height, width = maps[-1].shape[2:]
         together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
-        weights = _band_weights(height, self.bands).to(together.device)
-        banded = torch.cat([together * band.view(1, 1, -1, 1) for band in weights], 1)
-        return (banded - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
+        weights = _region_weights(height, width).to(together.device)
+        apart = torch.cat([together * region for region in weights], 1)
+        return (apart - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
 
     def standardise(self, head: Head) -> None:
         """Give the channels out as a head takes them that was solved for on what they were."""
@@ -188,12 +191,19 @@ def _shrink(maps: Tensor, height: int, width: int) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (height, width))
 
 
-def _band_weights(height: int, bands: int) -> Tensor:
-    """Return ``[bands, height]``: what each row counts in each band, with a mean of one over the rows."""
-    rows = torch.arange(height, dtype=torch.float32).view(1, -1)
-    edges = torch.arange(bands + 1, dtype=torch.float32).view(-1, 1) * height / bands
-    overlap = (torch.minimum(rows + 1, edges[1:]) - torch.maximum(rows, edges[:-1])).clamp(min=0)
-    return overlap * bands
+def _region_weights(height: int, width: int) -> Tensor:
+    """Return ``[REGIONS, height, width]``: what each place counts in each region, one on average."""
+    left, middle, right = _share_out(width, 3)
+    columns = torch.stack([middle, (left + right) / 2])
+    return torch.einsum("bh,cw->bchw", _share_out(height, _BANDS), columns).flatten(0, 1)
+
+
+def _share_out(length: int, parts: int) -> Tensor:
+    """Return ``[parts, length]``: what each row or column counts in each of equal parts, with a mean of one."""
+    places = torch.arange(length, dtype=torch.float32).view(1, -1)
+    edges = torch.arange(parts + 1, dtype=torch.float32).view(-1, 1) * length / parts
+    overlap = (torch.minimum(places + 1, edges[1:]) - torch.maximum(places, edges[:-1])).clamp(min=0)
+    return overlap * parts
 
 
 def number_blocks(names: Iterable[str]) -> dict[str, int]:
