@@ -136,6 +136,7 @@ def test_the_command_that_makes_the_model_names_what_it_was_made_from() -> None:
     assert f'WEIGHTS = "{card.weights["sha256"]}"' in text
     assert f'LICENCE = "{card.weights["licence"]}"' in text
     assert f'APPROACH = "{card.training["approach"]}"' in text
+    assert f"PROTOCOLS = {tuple(name.removesuffix(' folds') for name in card.metrics)}".replace("'", '"') in text
 
 
 def test_other_weights_make_no_shipped_model_unasked(tmp_path: Path) -> None:

@@ -583,6 +583,7 @@ def table(
     order: Sequence[str] = (),
     missing: Mapping[str, str] | None = None,
     links: Mapping[int, str] | None = None,
+    remarks: Mapping[int, str] | None = None,
     published: Iterable[Published] = PUBLISHED,
 ) -> str:
     """Return the short table for a README, in Markdown.
@@ -592,24 +593,30 @@ def table(
         order: approaches in the order of their rows; those it does not name come last.
         missing: approach without a run → why. It gets a row of empty cells and a note below the table.
         links: place in ``results`` → what the approach's name shall link to.
+        remarks: place in ``results`` → what must be known of that row, a note below the table.
         published: others' figures, rows of their own at the end.
 
     Returns:
         The table, and the notes below it where there are some; no line end after the last line.
     """
-    missing = missing or {}
+    missing, remarks = missing or {}, remarks or {}
     places = {name: i for i, name in enumerate(dict.fromkeys((*order, *(r.approach for r in results), *missing)))}
-    notes = list(dict.fromkeys(missing.values()))
+    notes = list(dict.fromkeys([*missing.values(), *remarks.values()]))
+
+    def mark(note: str) -> str:
+        return f"<sup>{notes.index(note) + 1}</sup>"
+
     rows: list[tuple[int, list[str]]] = []
     for i, (name, result) in enumerate(zip(name_runs(results), results, strict=True)):
         shown = f"`{escape_markdown(name).replace('`', '')}`"
         if links is not None and i in links:
             shown = f"[{shown}]({links[i]})"
+        if i in remarks:
+            shown += f" {mark(remarks[i])}"
         cells = [shown, escape_markdown(result.weights), result.protocol]
         rows.append((places[result.approach], [*cells, *(with_interval(result, figure) for figure in SCORES)]))
     for name, reason in missing.items():
-        mark = f"<sup>{notes.index(reason) + 1}</sup>"
-        rows.append((places[name], [f"`{escape_markdown(name)}` {mark}", *[""] * 5]))
+        rows.append((places[name], [f"`{escape_markdown(name)}` {mark(reason)}", *[""] * 5]))
     lines = [row for _, row in sorted(rows, key=lambda row: row[0])]
     for row in published:
         cells = [f"{row.model}, {row.classes} classes ([published]({row.address}))", row.weights, row.split]
@@ -617,8 +624,8 @@ def table(
         lines.append([*cells, *figures])
     heads = ["approach", "weights", "folds", *SCORES.values()]
     text = _markdown(heads, lines)
-    for i, reason in enumerate(notes):
-        text += f"\n\n<sup>{i + 1}</sup> {escape_markdown(reason)}"
+    for note in notes:
+        text += f"\n\n{mark(note)} {escape_markdown(note)}"
     return text
 
 
