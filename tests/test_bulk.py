@@ -15,7 +15,7 @@ from PIL import Image
 
 from clothing_classifier.bulk import GROUP, GROUP_ELSEWHERE, Row, find_photos, predict_photos, share_cores
 from clothing_classifier.card import ModelError
-from clothing_classifier.classifier import Classifier, Output
+from clothing_classifier.classifier import Classifier
 from clothing_classifier.execution import Choice
 from clothing_classifier.images import PhotoError
 
@@ -144,7 +144,7 @@ def test_photos_are_computed_side_by_side() -> None:
         def prepare(self, photo: object) -> npt.NDArray[np.uint8]:
             return np.zeros((1, 1, 3), np.uint8)
 
-        def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
+        def compute_probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
             together.wait()
             raise ModelError("fails")
 
@@ -161,9 +161,9 @@ def test_other_providers_are_given_more_at_once(classifier: Classifier, photos: 
         def __init__(self) -> None:
             vars(self).update(vars(classifier) | {"provider": "cuda"})
 
-        def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
+        def compute_probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
             sizes.append(len(pixels))
-            return super().run(pixels)
+            return super().compute_probabilities(pixels)
 
     rows = list(predict_photos(Counting(), [photos["red"]] * (GROUP_ELSEWHERE + 1), threads=1))
     assert [row.path for row in rows] == [photos["red"]] * (GROUP_ELSEWHERE + 1)

@@ -166,6 +166,7 @@ def test_a_batch_gives_what_single_photos_give(classifier: Classifier) -> None:
         assert alone.labels == prediction.labels
         np.testing.assert_allclose(alone.probabilities, prediction.probabilities, rtol=0, atol=TOLERANCE)
     whole = classifier.run(pixels)
+    assert (classifier.compute_probabilities(pixels) == whole.probabilities).all()
     for size in (1, 2, 7):
         for start in range(0, len(pixels), size):
             part = classifier.run(pixels[start : start + size])

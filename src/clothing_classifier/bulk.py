@@ -127,7 +127,7 @@ def _predict(classifier: Classifier, group: Sequence[str | PhotoError]) -> list[
             errors.append(None)
         except PhotoError as error:
             errors.append(error.reason)
-    predictions = iter(classifier.rank(classifier.run(np.stack(prepared)).probabilities) if prepared else ())
+    predictions = iter(classifier.rank(classifier.compute_probabilities(np.stack(prepared))) if prepared else ())
     paths = [photo.name if isinstance(photo, PhotoError) else photo for photo in group]
     return [
         Row(path, next(predictions)) if reason is None else Row(path, error=reason)

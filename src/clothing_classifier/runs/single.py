@@ -247,7 +247,7 @@ def _compare(
     whole = soften(compute_logits(network, chosen), temperature)
     classifier = Classifier.load(model)
     stored = np.concatenate(
-        [classifier.run(chosen[i : i + _BATCH]).probabilities for i in range(0, len(chosen), _BATCH)]
+        [classifier.compute_probabilities(chosen[i : i + _BATCH]) for i in range(0, len(chosen), _BATCH)]
     )
     return {
         "photos": len(chosen),
@@ -269,7 +269,7 @@ def _measure_file(
     rows: list[Sequence[Any]] = []
     for part in ("validation", "test"):
         pixels, truth = prepared.of(part)
-        batches = [classifier.run(pixels[i : i + _BATCH]).probabilities for i in range(0, len(pixels), _BATCH)]
+        batches = [classifier.compute_probabilities(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
         probabilities = np.concatenate(batches)
         photos = [photo for photo, where in zip(prepared.loaded.photos, prepared.parts, strict=True) if where == part]
         senders = [photo.sender or photo.path for photo in photos] if prepared.protocol == "sender" else None

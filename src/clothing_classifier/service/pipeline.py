@@ -125,14 +125,17 @@ class Pipeline:
     def _compute(self, items: Sequence[_Item]) -> list[Answer]:
         started = perf_counter()
         classifier = self._classifier
-        output = classifier.run(np.stack([item.prepared.pixels for item in items]))
+        pixels = np.stack([item.prepared.pixels for item in items])
+        if any(item.evidence for item in items):
+            output = classifier.run(pixels)
+            probabilities, maps = output.probabilities, output.evidence
+        else:
+            probabilities, maps = classifier.compute_probabilities(pixels), None
         answers = []
-        for item, prediction, evidence in zip(
-            items, classifier.rank(output.probabilities), output.evidence, strict=True
-        ):
+        for number, (item, prediction) in enumerate(zip(items, classifier.rank(probabilities), strict=True)):
             drawn = None
-            if item.evidence:
-                map_ = evidence[classifier.labels.index(prediction.label)]
+            if item.evidence and maps is not None:
+                map_ = maps[number, classifier.labels.index(prediction.label)]
                 drawn = draw_evidence(map_, classifier.card.resizing, item.prepared.width, item.prepared.height)
             answers.append(Answer(prediction, drawn))
         seconds = perf_counter() - started
