@@ -59,7 +59,7 @@ def main() -> None:
     with ThreadPoolExecutor(available_cores()) as pool:
         for batch in in_batches(pool.map(prepare, range(len(rows)))):
             for way, kept in probabilities.items():
-                kept.append(classifier.run(np.stack([found[way] for found in batch])).probabilities)
+                kept.append(classifier.compute_probabilities(np.stack([found[way] for found in batch])))
     answers = {way: np.concatenate(kept) for way, kept in probabilities.items()}
     difference = np.abs(answers["scaled"] - answers["whole"]).max(1)
     result = {

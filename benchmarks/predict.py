@@ -352,7 +352,7 @@ def measure_limit(model: str, folder: str, seconds: float) -> dict[str, float]:
     pixels = np.stack([classifier.prepare(path) for path in islice(paths, GROUP)])
     with ThreadPoolExecutor(workers) as pool:
         decoded = ([photo] for photo in flow(pool, classifier.prepare, paths, 2 * workers))
-        computed = (output.probabilities for output in flow(pool, classifier.run, repeat(pixels), 2 * workers))
+        computed = flow(pool, classifier.compute_probabilities, repeat(pixels), 2 * workers)
         decoding, computing = (rate(batches, seconds)["photos_per_second"] for batches in (decoded, computed))
     return {
         "decoding": decoding,
