@@ -114,7 +114,7 @@ def make_folds_table() -> str:
         remarks={
             number: EARLIER
             for number, result in enumerate(results.values())
-            if result.config.get("backbone") and not result.config.get("regions")
+            if result.approach.endswith("-frozen") and not result.config.get("sides")
         },
         published=[row for row in PUBLISHED if "weighted_f1" in row.figures],
     )

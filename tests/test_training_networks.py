@@ -20,17 +20,19 @@ class Two(nn.Module):
         return [nn.functional.avg_pool2d(pixels, 4), 10 * nn.functional.max_pool2d(pixels, 8)[:, :2]]
 
 
+@pytest.mark.parametrize("sides", [False, True])
 @pytest.mark.parametrize("height", [72, 96, 40], ids=["3 rows a band", "4 rows a band", "bands within rows"])
-def test_the_pyramid_gives_each_maps_mean_over_each_region(height: int) -> None:
-    pyramid = Pyramid(Two())
+def test_the_pyramid_gives_each_maps_mean_over_each_region(height: int, sides: bool) -> None:
+    pyramid = Pyramid(Two(), sides=sides)
     pixels = torch.rand(2, 3, height, 48, generator=torch.Generator().manual_seed(0))
     means = pyramid(pixels).mean((2, 3))
-    assert means.shape == (2, pyramid.channels) == (2, 3 * 2 * 5)
+    parts = 2 if sides else 1
+    assert means.shape == (2, pyramid.channels) == (2, 3 * parts * 5)
     fine = nn.functional.max_pool2d(pixels, 8)[:, :2].repeat_interleave(3, 2)  # thirds of rows, to cut bands from
     third = height // 8
-    for region in range(6):
-        band, sides = divmod(region, 2)
-        columns = [*range(16), *range(32, 48)] if sides else [*range(16, 32)]
+    for region in range(3 * parts):
+        band, part = divmod(region, parts)
+        columns = [*range(48)] if not sides else [*range(16), *range(32, 48)] if part else [*range(16, 32)]
         start = 5 * region
         found = [column // 8 for column in columns[::8]]
         expected = 10 * fine[:, :, band * third : (band + 1) * third, found].mean((2, 3))
@@ -42,15 +44,18 @@ def test_the_pyramid_gives_each_maps_mean_over_each_region(height: int) -> None:
 
 @pytest.mark.parametrize("width", [48, 40, 72, 8])
 def test_a_mirrored_photo_has_the_same_means(width: int) -> None:
-    pyramid = Pyramid(Two())
+    pyramid = Pyramid(Two(), sides=True)
     pixels = torch.rand(2, 3, 72, width, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(pyramid(pixels.flip(3)).mean((2, 3)), pyramid(pixels).mean((2, 3)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 7), (8, 6), (1, 1), (2, 5)])
 def test_regions_together_are_the_whole_photo(height: int, width: int) -> None:
-    regions = _region_weights(height, width)
-    torch.testing.assert_close(regions.mean((1, 2)), torch.ones(6))
+    bands = _region_weights(height, width, False)
+    torch.testing.assert_close(bands.mean(0), torch.ones(height, width))
+    regions = _region_weights(height, width, True)
+    for found, count in ((bands, 3), (regions, 6)):
+        torch.testing.assert_close(found.mean((1, 2)), torch.ones(count))
     shares = torch.tensor([1.0, 2.0] * 3) / 9
     torch.testing.assert_close(torch.einsum("r,rhw->hw", shares, regions), torch.ones(height, width))
 

@@ -73,7 +73,7 @@ def _join_configs(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "summary": f"{' and '.join(names)}, the mean of their logits",
         "backbone": [config["backbone"] for config in configs],
         "recipe": [config["recipe"] for config in configs],
-        "regions": [config.get("regions") for config in configs],
+        "sides": [config.get("sides", False) for config in configs],
         "weights": {
             "source": " + ".join(str(given["source"]) for given in weights),
             "licence": "; ".join(dict.fromkeys(str(given["licence"]) for given in weights)),

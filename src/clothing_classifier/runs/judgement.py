@@ -20,7 +20,7 @@ from clothing_classifier.runs.folder import RunError
 if TYPE_CHECKING:
     from clothing_classifier.training.calibration import Promise
 
-_SAME: Final = ("approach", "backbone", "recipe", "regions", "resizing", "labels", "weights")
+_SAME: Final = ("approach", "backbone", "recipe", "sides", "resizing", "labels", "weights")
 _AIMS: Final = (0.97, 0.9725, 0.975, 0.9775, 0.98, 0.985, 0.99)
 """Shares of right answers that a threshold is chosen for, from the promise upwards."""
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")
@@ -157,7 +157,7 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise RunError(f"{folder}: this cross-validation cannot be read ({error}); run it again") from error
     own = json.loads(json.dumps(wanted))
-    different = [name for name in _SAME if config.get(name) != own[name]]
+    different = [name for name in _SAME if config.get(name) != own.get(name)]
     if config["data"].get("digest") != own["data"]["digest"]:
         different.append("data")
     if different:

@@ -199,18 +199,16 @@ def look(
 
 def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Statistics | None) -> dict[str, Any]:
     """Return what the configurations of all kinds of runs hold."""
-    from clothing_classifier.training.networks import REGIONS
-
     return {
         "approach": approach.name,
         "summary": approach.summary,
         "backbone": approach.backbone,
         "recipe": approach.recipe.to_dict(),
-        "regions": REGIONS if approach.backbone else None,
         "resizing": loaded.resizing.to_dict(),
         "mean": list(statistics.mean) if statistics else None,
         "std": list(statistics.std) if statistics else None,
         "labels": list(loaded.labels),
         "weights": origin.to_dict(),
         "data": {"digest": loaded.manifest.digest, "edition": loaded.manifest.edition},
+        **({"sides": True} if approach.sides else {}),
     }

@@ -32,6 +32,7 @@ class Approach:
         backbone: timm's name of the pretrained network, the weights' tag included so that it stays the same when timm's
             defaults change; ``None`` for the project's own network.
         top: how many classes it knows, the most frequent ones; ``None`` for all.
+        sides: whether the head tells the middle of a photo from its sides, see `Pyramid`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Approach:
     recipe: Recipe
     backbone: str | None = None
     top: int | None = None
+    sides: bool = False
 
     @property
     def frozen(self) -> bool:
@@ -145,6 +147,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             width=224,
             backbone="convnext_tiny.fb_in1k",
             recipe=_FROZEN,
+            sides=True,
         ),
         Approach(
             name="efficientnet-b0",
@@ -161,6 +164,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             width=224,
             backbone="tf_efficientnet_b0.ns_jft_in1k",
             recipe=_FROZEN,
+            sides=True,
         ),
         Approach(
             name="mobilenetv2",
@@ -177,6 +181,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             width=224,
             backbone="mobilenetv2_100.ra_in1k",
             recipe=_FROZEN,
+            sides=True,
         ),
     )
 }
@@ -216,5 +221,5 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
             f"timm has no backbone {approach.backbone!r} that gives maps ({error}); "
             "timm.list_models() names those of this version"
         ) from error
-    features = Pyramid(backbone)
+    features = Pyramid(backbone, sides=approach.sides)
     return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)

@@ -23,8 +23,6 @@ from clothing_classifier.training.head import Head
 _NUMBERED: Final = re.compile(r"\D*\d+")
 _FEWEST_IN_A_BLOCK: Final = 4
 _BANDS: Final = 3
-REGIONS: Final = 2 * _BANDS
-"""Into how many regions photos are cut: each horizontal band has a middle and its sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +140,33 @@ class Pyramid(nn.Module):
 
     Deep features say what a thing is, earlier ones still know cloth, collars and seams. A garment lies or hangs upright
     in its photo, so it also matters where they are: what is sleeve at the top is leg at the bottom, and a sleeve is at
-    the sides. So the photo is cut into horizontal bands, and each band into its middle third and its two sides, which
-    count as one region, as garments are symmetric. The channels are given once for each region, scaled so that their
-    mean over the picture is the mean over that region. All of it is linear: the evidence stays exact. On the frozen
-    EfficientNet-B0 of this project's figures, three bands instead of one raise weighted F1 by about three points, and
-    their middles and sides by another one and a half.
+    the sides. So the photo is cut into three horizontal bands, and each band, if wanted, into its middle third and its
+    two sides, which are one region together, as garments are symmetric. The channels are given once for each region,
+    scaled so that their mean over the picture is the mean over that region. All of it is linear: the evidence stays
+    exact. On the frozen EfficientNet-B0 of this project's figures, three bands instead of one raise weighted F1 by
+    about three points, and their middles and sides by another one and a half; a backbone that learns gains nothing from
+    the latter.
 
     The channels come out standardised by ``centre`` and ``spread``, ``float [channels]``, once `Classifying.install`
     has set them: the scales of a backbone's channels differ a thousandfold, and one learning rate cannot suit all.
 
     Args:
         backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
+        sides: whether each band's middle and sides are told apart.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, *, sides: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
+        self.sides = sides
         was_training = backbone.training
         with torch.no_grad():
             maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
         backbone.train(was_training)
-        self.channels: int = REGIONS * sum(one.shape[1] for one in maps)
+        self.channels: int = _BANDS * (1 + sides) * sum(one.shape[1] for one in maps)
         self.register_buffer("centre", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
 
@@ -174,7 +175,7 @@ class Pyramid(nn.Module):
         maps = self.backbone(pixels)
         height, width = maps[-1].shape[2:]
         together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
-        weights = _region_weights(height, width).to(together.device)
+        weights = _region_weights(height, width, self.sides).to(together.device)
         apart = torch.cat([together * region for region in weights], 1)
         return (apart - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
 
@@ -191,10 +192,12 @@ def _shrink(maps: Tensor, height: int, width: int) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (height, width))
 
 
-def _region_weights(height: int, width: int) -> Tensor:
-    """Return ``[REGIONS, height, width]``: what each place counts in each region, one on average."""
-    left, middle, right = _share_out(width, 3)
-    columns = torch.stack([middle, (left + right) / 2])
+def _region_weights(height: int, width: int, sides: bool) -> Tensor:
+    """Return ``[regions, height, width]``: what each place counts in each region, one on average."""
+    columns = torch.ones(1, width)
+    if sides:
+        left, middle, right = _share_out(width, 3)
+        columns = torch.stack([middle, (left + right) / 2])
     return torch.einsum("bh,cw->bchw", _share_out(height, _BANDS), columns).flatten(0, 1)
 
 
