@@ -22,9 +22,9 @@ lint: $(FULL)/.installed
 results: $(FULL)/.installed
 	$(FULL)/bin/python results/run.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),hub)
 
-# Makes the shipped model again from DATA and the backbone in WEIGHTS.
+# Makes the shipped model again from DATA and the backbones in the folder WEIGHTS.
 model: $(FULL)/.installed
-	$(FULL)/bin/python results/model.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),tf_efficientnet_b0.safetensors)
+	$(FULL)/bin/python results/model.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),pretrained)
 
 wheel: $(FULL)/.installed
 	$(FULL)/bin/python -m build --wheel

@@ -118,9 +118,11 @@ class Result:
 
     @property
     def weights(self) -> str:
-        """Where the weights came from, in short: ``"none"``, ``"tf_efficientnet_b0"``."""
-        source = str(get(self.config, "weights", "source") or "")
-        return source.removeprefix("file: ").removeprefix("hub: ").removesuffix(".safetensors")
+        """Where the weights came from, in short: ``"none"``, ``"tf_efficientnet_b0"``; joined runs have several."""
+        sources = str(get(self.config, "weights", "source") or "").split(" + ")
+        return " + ".join(
+            source.removeprefix("file: ").removeprefix("hub: ").removesuffix(".safetensors") for source in sources
+        )
 
     @property
     def command(self) -> str | None:
