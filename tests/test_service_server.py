@@ -269,11 +269,11 @@ def test_uploads_never_touch_the_disk(tiny_model: Path) -> None:
 def test_a_fault_of_the_service_is_told_without_its_inside(tiny_model: Path) -> None:
     before = (
         "from clothing_classifier.classifier import Classifier\n"
-        "run = Classifier.run\n"
+        "compute = Classifier.compute_probabilities\n"
         "def fail(self, pixels):\n"
         "    if pixels.any(): raise RuntimeError('the inside')\n"
-        "    return run(self, pixels)\n"
-        "Classifier.run = fail\n"
+        "    return compute(self, pixels)\n"
+        "Classifier.compute_probabilities = fail\n"
     )
     body = photo()
     with serving(tiny_model, before=before) as service:
