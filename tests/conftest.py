@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from clothing_classifier.card import ModelCard
     from clothing_classifier.dataset import Findings, Manifest
+
+# A shell's background job ignores Ctrl-C, and so would the commands that the tests start and stop by it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("CLOTHING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
