@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from clothing_classifier.cores import available_cores
 from clothing_classifier.runs.folder import find_commit
 
 
@@ -28,10 +29,9 @@ def describe(packages: Sequence[str]) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": model,
-        "cores": cores,
+        "cores": available_cores(),
         "python": platform.python_version(),
         "system": platform.system(),
         "versions": versions,

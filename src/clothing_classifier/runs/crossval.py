@@ -261,9 +261,9 @@ def _finish(
     np.save(partial, evidence)
     partial.replace(settings.out / "evidence.npy")
 
-    cores = available_cores()
     curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
     write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
+    cores = available_cores()
     return conclude(
         settings.out,
         Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits),

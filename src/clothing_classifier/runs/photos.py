@@ -210,5 +210,6 @@ def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Stati
         "labels": list(loaded.labels),
         "weights": origin.to_dict(),
         "data": {"digest": loaded.manifest.digest, "edition": loaded.manifest.edition},
+        # Left out where it is not so: the configurations of runs from before there was a choice stay the same.
         **({"sides": True} if approach.sides else {}),
     }
