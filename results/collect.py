@@ -34,10 +34,6 @@ OUT_OF_REACH = (
     "made, and without them it would be a straw man. `make results` measures it."
 )
 TO_COME = "Not measured in folds yet; `make results` does it."
-EARLIER = (
-    "Measured at an earlier commit, whose bands of the photo were not told apart into middle and sides; `make results` "
-    "measures it again."
-)
 
 
 def collect(run: Path) -> Path:
@@ -111,11 +107,6 @@ def make_folds_table() -> str:
             if name not in measured
         },
         links={number: f"results/{name}" for number, name in enumerate(results)},
-        remarks={
-            number: EARLIER
-            for number, result in enumerate(results.values())
-            if result.approach.endswith("-frozen") and not result.config.get("sides")
-        },
         published=[row for row in PUBLISHED if "weighted_f1" in row.figures],
     )
 

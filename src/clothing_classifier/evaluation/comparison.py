@@ -585,7 +585,6 @@ def table(
     order: Sequence[str] = (),
     missing: Mapping[str, str] | None = None,
     links: Mapping[int, str] | None = None,
-    remarks: Mapping[int, str] | None = None,
     published: Iterable[Published] = PUBLISHED,
 ) -> str:
     """Return the short table for a README, in Markdown.
@@ -595,15 +594,14 @@ def table(
         order: approaches in the order of their rows; those it does not name come last.
         missing: approach without a run → why. It gets a row of empty cells and a note below the table.
         links: place in ``results`` → what the approach's name shall link to.
-        remarks: place in ``results`` → what must be known of that row, a note below the table.
         published: others' figures, rows of their own at the end.
 
     Returns:
         The table, and the notes below it where there are some; no line end after the last line.
     """
-    missing, remarks = missing or {}, remarks or {}
+    missing = missing or {}
     places = {name: i for i, name in enumerate(dict.fromkeys((*order, *(r.approach for r in results), *missing)))}
-    notes = list(dict.fromkeys([*missing.values(), *remarks.values()]))
+    notes = list(dict.fromkeys(missing.values()))
 
     def mark(note: str) -> str:
         return f"<sup>{notes.index(note) + 1}</sup>"
@@ -613,8 +611,6 @@ def table(
         shown = f"`{escape_markdown(name).replace('`', '')}`"
         if links is not None and i in links:
             shown = f"[{shown}]({links[i]})"
-        if i in remarks:
-            shown += f" {mark(remarks[i])}"
         cells = [shown, escape_markdown(result.weights), result.protocol]
         rows.append((places[result.approach], [*cells, *(with_interval(result, figure) for figure in SCORES)]))
     for name, reason in missing.items():
