@@ -513,8 +513,6 @@ def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None
     page.keyboard.press("Enter")
     expect(viewer.get_by_role("heading", level=3)).to_contain_text(label)
     page.keyboard.press("Escape")
-    # A dialog says that it is closed a moment after it is, and only then does the page move on from the opener.
-    expect(card(page, EXAMPLES[1].name).locator("article")).to_be_focused()
     assert focused(page) == EXAMPLES[1].name
     expect(card(page, EXAMPLES[1].name)).to_contain_text("Your answer")
 

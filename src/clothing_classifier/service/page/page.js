@@ -710,6 +710,21 @@ function view(photo) {
   showHeat($("viewer-heat"), photo, evident && photo.evidence, photo.preview);
 }
 
+// The browser tells of a close a moment later, and until then gives the focus to the card that opened the view.
+function closeViewer() {
+  $("viewer").close();
+  leaveViewer();
+}
+
+function leaveViewer() {
+  if (!viewed || $("viewer").open) return;
+  URL.revokeObjectURL(viewedUrl);
+  $("viewer-image").removeAttribute("src");
+  const target = shown.includes(viewed) ? viewed : active;
+  viewed = null;
+  target?.card.firstElementChild.focus();
+}
+
 function step(by) {
   const next = shown[shown.indexOf(viewed) + by];
   if (next) view(next);
@@ -717,7 +732,7 @@ function step(by) {
 
 $("viewer-before").addEventListener("click", () => step(-1));
 $("viewer-after").addEventListener("click", () => step(1));
-$("viewer-close").addEventListener("click", () => $("viewer").close());
+$("viewer-close").addEventListener("click", closeViewer);
 $("viewer-evidence").addEventListener("change", () => setEvidence([viewed], $("viewer-evidence").checked));
 $("viewer-verdict").addEventListener("click", (event) => {
   const button = event.target.closest("[data-act]");
@@ -725,7 +740,7 @@ $("viewer-verdict").addEventListener("click", (event) => {
 });
 $("viewer").addEventListener("keydown", (event) => {
   if (event.target.closest("dialog") !== $("viewer") || event.altKey || event.ctrlKey || event.metaKey) return;
-  if (event.key === " " && event.target === $("viewer")) $("viewer").close();
+  if (event.key === " " && event.target === $("viewer")) closeViewer();
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "Delete") {
@@ -733,17 +748,14 @@ $("viewer").addEventListener("keydown", (event) => {
     remove(viewed);
     drawNow();
     if (next) view(next);
-    else $("viewer").close();
+    else closeViewer();
   } else if (event.key === "Enter" || !photoKey(viewed, event)) return;
   event.preventDefault();
 });
-$("viewer").addEventListener("close", () => {
-  URL.revokeObjectURL(viewedUrl);
-  $("viewer-image").removeAttribute("src");
-  const photo = viewed;
-  viewed = null;
-  const target = shown.includes(photo) ? photo : active;
-  target?.card.firstElementChild.focus();
+$("viewer").addEventListener("cancel", (event) => {
+  event.preventDefault();
+  closeViewer();
 });
+$("viewer").addEventListener("close", leaveViewer);
 
 service.start();
