@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
+from clothing_classifier.cores import available_cores, limit_threads
 from clothing_classifier.dataset import Photo
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -87,6 +88,7 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)
+    limit_threads()
     approach = settle(settings)
     protocol = settings.split or "random"
     if protocol == "given":
@@ -246,8 +248,6 @@ def _finish(
     device: torch.device,
 ) -> dict[str, Any]:
     """Put the folds together, and measure."""
-    from clothing_classifier.cores import available_cores
-
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)
     for fold, result in enumerate(found):

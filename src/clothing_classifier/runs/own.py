@@ -35,7 +35,7 @@ import numpy.typing as npt
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
 from clothing_classifier.classifier import BATCH, Classifier
-from clothing_classifier.cores import available_cores
+from clothing_classifier.cores import available_cores, limit_threads
 from clothing_classifier.dataset import Manifest, read_dataset
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -157,6 +157,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     reporter.stage("Looking at the photos")
     views = _embed(classifier, str(origin["sha256"]), size, manifest, reporter)
     reporter.stage("Learning and measuring")
+    limit_threads()
     photos = _Photos.of(manifest, views, protocol)
     learned = _learn_given(photos, settings) if protocol == "given" else _learn_folds(photos, settings, protocol)
     promise = learned.promise

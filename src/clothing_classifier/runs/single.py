@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
+from clothing_classifier.cores import limit_threads
 from clothing_classifier.dataset import Manifest
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -94,6 +95,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)
+    limit_threads()
     approach = settle(settings)
     prepared = _prepare(settings, approach, reporter)
     loaded, parts = prepared.loaded, prepared.parts
