@@ -243,3 +243,36 @@ def test_the_pages_on_speed_say_what_was_measured_with_the_model_that_ships() ->
     )
     for page in ("README.md", "docs/speed.md"):
         assert said in " ".join((ROOT / page).read_text("utf-8").split())
+
+
+def test_the_pages_on_speed_say_what_was_measured_on_a_busy_machine() -> None:
+    measured = json.loads((ROOT / "results" / "speed" / "busy.json").read_text("utf-8"))
+    rates = {
+        (row["size"], row["architecture"], row["tool"]): row["photos_per_second"]
+        for row in measured["rates"]
+        if row["cores"] == 2
+    }
+    large, small = (
+        [
+            f"{rates[size, architecture, 'clothing'] / rates[size, architecture, 'transformers']:.1f}"
+            for architecture in ("efficientnet-b0", "convnext-tiny", "default")
+        ]
+        for size in ("large", "small")
+    )
+    page, readme = (" ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/speed.md", "README.md"))
+    assert (
+        f"ours made {large[0]} times as many photos of 12 megapixels a second as the pipeline with EfficientNet-B0, "
+        f"{large[1]} times with ConvNeXt-Tiny and {large[2]} times with each tool's default; "
+        f"of 400 pixels {small[0]}, {small[1]} and {small[2]} times."
+    ) in page
+    ours = {
+        (row["size"], row["architecture"], row["cores"]): row["photos_per_second"]
+        for row in measured["rates"]
+        if row["tool"] == "clothing"
+    }
+    shares = [ours[row["size"], row["architecture"], row["cores"]] / row["together"] for row in measured["limits"]]
+    assert f"between {min(shares) * 100:.0f} and {max(shares) * 100:.0f} % of" in page
+    first = measured["first"]
+    assert f"took {first['clothing']:.2f} seconds, the pipeline's {first['transformers']:.2f}" in page
+    assert f"no more than {max(row['peak_mb'] for row in measured['growth']):.0f} MB" in page
+    assert f"{large[2]} and {small[2]} times" in readme
