@@ -53,15 +53,3 @@ def test_a_quota_that_says_nothing_changes_nothing(tmp_path: Path, content: str)
 
 def test_a_group_outside_of_what_is_visible_does_no_harm(tmp_path: Path) -> None:
     assert available_cores(lay(tmp_path, "/../../other", {})) == HERE
-
-
-@pytest.mark.parametrize(("cores", "before", "after"), [(1, "2", "1"), (9, "2", "2")])
-def test_numeric_libraries_are_held_to_these_cores_and_never_given_more(cores: int, before: str, after: str) -> None:
-    pytest.importorskip("torch", reason="needs the extra train")
-    code = (
-        "import torch; from threadpoolctl import threadpool_info; from clothing_classifier import cores; "
-        f"cores.available_cores = lambda: {cores}; cores.limit_threads(); "
-        "print({*[found['num_threads'] for found in threadpool_info()], torch.get_num_threads()})"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": before, "OPENBLAS_NUM_THREADS": before}
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, env=environment).strip() == f"{{{after}}}"

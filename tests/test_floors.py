@@ -71,6 +71,7 @@ MAKING = {
     "safetensors",
     "kagglehub",
     "huggingface_hub",
+    "threadpoolctl",
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,23 +20,6 @@ def available_cores(root: Path = Path("/")) -> int:
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
-
-
-def limit_threads() -> None:
-    """Hold the numeric libraries that are loaded (BLAS, OpenMP, PyTorch) to as many threads as there are cores to use.
-
-    By themselves they count the cores that the process is bound to, and know nothing of a container's quota. Where they
-    use fewer threads, as ``OMP_NUM_THREADS`` may have told them, that stays.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    cores = available_cores()
-    for library in ThreadpoolController().lib_controllers:
-        if (library.num_threads or 1) > cores:
-            library.set_num_threads(cores)
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() > cores:
-        torch.set_num_threads(cores)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.cores import available_cores, limit_threads
+from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Photo
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -85,6 +85,7 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
             say.
     """
     from clothing_classifier.training.fit import choose_device
+    from clothing_classifier.training.threads import limit_threads
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)

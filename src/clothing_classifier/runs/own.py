@@ -35,7 +35,7 @@ import numpy.typing as npt
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
 from clothing_classifier.classifier import BATCH, Classifier
-from clothing_classifier.cores import available_cores, limit_threads
+from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Manifest, read_dataset
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -132,6 +132,8 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
             few photos.
         DatasetError, SplitError, PhotoError, ModelError, GraftError: as their rooms say.
     """
+    from clothing_classifier.training.threads import limit_threads
+
     reporter = reporter or Silent()
     started = time.monotonic()
     base = read_model(settings.base)

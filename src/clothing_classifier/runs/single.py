@@ -30,7 +30,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.cores import limit_threads
 from clothing_classifier.dataset import Manifest
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -92,6 +91,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     """
     from clothing_classifier.training.fit import choose_device
     from clothing_classifier.training.learn import learn
+    from clothing_classifier.training.threads import limit_threads
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)
