@@ -276,3 +276,17 @@ def test_the_pages_on_speed_say_what_was_measured_on_a_busy_machine() -> None:
     assert f"took {first['clothing']:.2f} seconds, the pipeline's {first['transformers']:.2f}" in page
     assert f"no more than {max(row['peak_mb'] for row in measured['growth']):.0f} MB" in page
     assert f"{large[2]} and {small[2]} times" in readme
+
+
+def test_the_readme_says_what_the_service_does_under_load() -> None:
+    measured = json.loads((ROOT / "results" / "service" / "load.json").read_text("utf-8"))
+    ours, plain, litserve = (row for row in measured["results"] if row["clients"] == 16)
+    assert [row["server"] for row in (ours, plain, litserve)] == ["service", "plain", "litserve"]
+    shares = [f"{row['share_of_offline']:.0%}".replace("%", " %") for row in (ours, plain, litserve)]
+    tails = [f"{row['p99_over_p50']:g}" for row in (ours, plain)] + [f"{litserve['p99_over_p50']:.1f}"]
+    said = (
+        f"16 clients get {shares[0]} of what `predict` does without a service, with the 99th percentile at "
+        f"{tails[0]} times the median (a plain FastAPI handler without batching: {shares[1]} and {tails[1]}; "
+        f"LitServe: {shares[2]} and {tails[2]}; one run"
+    )
+    assert said in " ".join((ROOT / "README.md").read_text("utf-8").split())
