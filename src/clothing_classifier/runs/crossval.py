@@ -85,11 +85,9 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
             say.
     """
     from clothing_classifier.training.fit import choose_device
-    from clothing_classifier.training.threads import limit_threads
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)
-    limit_threads()
     approach = settle(settings)
     protocol = settings.split or "random"
     if protocol == "given":

@@ -91,11 +91,9 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     """
     from clothing_classifier.training.fit import choose_device
     from clothing_classifier.training.learn import learn
-    from clothing_classifier.training.threads import limit_threads
 
     reporter = reporter or Silent()
     device = choose_device(settings.device)
-    limit_threads()
     approach = settle(settings)
     prepared = _prepare(settings, approach, reporter)
     loaded, parts = prepared.loaded, prepared.parts

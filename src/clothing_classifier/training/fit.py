@@ -21,6 +21,7 @@ from clothing_classifier.training.augmentation import augment, mix
 from clothing_classifier.training.memory import keep_freed_memory
 from clothing_classifier.training.networks import Classifying, hold_still, number_blocks
 from clothing_classifier.training.recipe import Recipe
+from clothing_classifier.training.threads import limit_threads
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -44,9 +45,12 @@ class Step:
 def choose_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` takes the fastest there is.
 
+    All that learns begins here, so the processor's threads are held to the cores that there are to use, too.
+
     Raises:
         ValueError: the device is not on this machine.
     """
+    limit_threads()
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
