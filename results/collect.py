@@ -40,13 +40,17 @@ def collect(run: Path) -> Path:
     """Write one run's facts below ``results/`` and return that file.
 
     A cross-validation's is ``APPROACH-PROTOCOL.json``, and ``runs/APPROACH-PROTOCOL.zip`` has its folder, with what was
-    said of each photo; that of a run with a model file is ``split/APPROACH-SPLIT.json``, or ``model.json`` if all
-    photos taught it.
+    said of each photo; that of a model that all photos taught is ``model.json``.
+
+    Raises:
+        ValueError: the run's model was judged on a part of one split, which says too little to be kept.
     """
     facts: dict[str, Any]
     if (run / "model.onnx").exists():
         card = read_model(run / "model.onnx").card
         split = json.loads((run / "config.json").read_text("utf-8"))["split"]
+        if split != "none":
+            raise ValueError(f"{run}: of one split; the results are of folds, see clothing crossval")
         facts = {
             "approach": card.name,
             "split": split,
@@ -58,7 +62,7 @@ def collect(run: Path) -> Path:
             "promise": card.promise,
             "metrics": card.metrics,
         }
-        target = MODEL if split == "none" else HERE / "split" / f"{card.name}-{split}.json"
+        target = MODEL
     else:
         result = read_result(run)
         facts = {"config": result.config, "metrics": result.metrics}
@@ -109,22 +113,6 @@ def make_folds_table() -> str:
         links={number: f"results/{name}" for number, name in enumerate(results)},
         published=[row for row in PUBLISHED if "weighted_f1" in row.figures],
     )
-
-
-def make_splits_table() -> str:
-    """Return the README's table of models that were trained and measured on one split, in Markdown."""
-    names = ("weighted_f1", "macro_f1", "accuracy")
-    lines = [_row(("model", "weights", "split", "weighted F1", "macro F1", "accuracy")), _row(["---"] * 6)]
-    for file in sorted((HERE / "split").glob("*.json")):
-        facts = json.loads(file.read_text("utf-8"))
-        test = facts["metrics"]["test"]
-        weights = str(facts["weights"]["source"]).removeprefix("file: ").removesuffix(".safetensors")
-        cells = [f"[`{facts['approach']}`](results/split/{file.name})", weights, facts["split"]]
-        for name in names:
-            low, high = test["intervals"][name]
-            cells.append(f"{test[name]:.3f} ({low:.2f}–{high:.2f})")
-        lines.append(_row(cells))
-    return "\n".join(lines)
 
 
 def make_classes_table() -> str:
@@ -191,7 +179,7 @@ def main() -> None:
     """Collect the runs named on the command line, and write the tables."""
     for name in sys.argv[1:]:
         print(collect(Path(name)).relative_to(HERE.parent))
-    write(README, {"folds": make_folds_table(), "splits": make_splits_table()})
+    write(README, {"folds": make_folds_table()})
     tables = {"groups": make_groups_table(), "classes": make_classes_table(), "confusions": make_confusions_table()}
     write(CARD, tables | {"strangers": make_strangers_table()})
 

@@ -77,8 +77,10 @@ def test_circles_of_links_end(tmp_path: Path) -> None:
     (tmp_path / "real" / "loop.jpg").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "b.jpg").symlink_to("a.jpg")
     (tmp_path / "real" / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "real" / "circle.jpg").symlink_to("circle.jpg")
+    (tmp_path / "real" / "circle").symlink_to("circle")
     (tmp_path / "link").symlink_to("real")
-    found = [str(tmp_path / "link" / name) for name in ("a.jpg", "b.jpg", "broken.jpg")]
+    found = [str(tmp_path / "link" / name) for name in ("a.jpg", "b.jpg", "broken.jpg", "circle.jpg")]
     assert list(find_photos([str(tmp_path / "link")])) == found
 
 

@@ -21,7 +21,8 @@ from PIL import Image
 from clothing_classifier.bulk import GROUP, Row
 from clothing_classifier.classifier import Classifier, Prediction
 from clothing_classifier.cli import main
-from clothing_classifier.cli.predict import _writer, command
+from clothing_classifier.cli.predict import command
+from clothing_classifier.cli.table import make_writer
 from clothing_classifier.images import DEFAULT_LIMITS
 
 COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210), "grey": (128, 128, 128)}
@@ -207,7 +208,7 @@ wild_rows = st.builds(Row, values, st.just(Prediction(("a, b", '"c"'), (0.75, 0.
 def test_any_file_name_survives_csv_and_jsonl(rows: Sequence[Row]) -> None:
     for layout in ("csv", "jsonl"):
         stream = io.StringIO(newline="")
-        write = _writer(layout, stream, ["a, b", '"c"'], 2)
+        write = make_writer(layout, stream, ["a, b", '"c"'], 2)
         for row in rows:
             write(row)
         text = stream.getvalue()
@@ -222,7 +223,7 @@ def test_any_file_name_survives_csv_and_jsonl(rows: Sequence[Row]) -> None:
 @given(st.lists(wild_rows))
 def test_no_file_name_breaks_or_steers_a_table(rows: Sequence[Row]) -> None:
     stream = io.StringIO()
-    write = _writer("table", stream, ["a, b", '"c"'], 2)
+    write = make_writer("table", stream, ["a, b", '"c"'], 2)
     for row in rows:
         write(row)
     lines = stream.getvalue().split("\n")
@@ -315,9 +316,91 @@ def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: 
     process.send_signal(signal.SIGINT)  # while it waits for further paths
     code, _, err = finish(process)
     assert code == 130
-    assert err.decode().strip() == f"Stopped. The rows of {GROUP} photos are written."
+    assert err.decode().strip() == f"Stopped. The rows of {GROUP} photos are written; --resume goes on from there."
     rows = rows_of(out.read_text("utf-8"))
     assert [(row["label"], row["sure"]) for row in rows] == [("red", "true")] * GROUP
+
+
+WILD = ["comma,.png", 'quote".png', "größe.png", "plain.png"] + ["line\nbreak.png", "\r.png"] * (os.name == "posix")
+
+
+@given(data=st.data(), layout=st.sampled_from(["csv", "jsonl"]))
+def test_a_run_that_was_cut_off_anywhere_goes_on_to_the_same_rows(
+    tiny_model: Path, resumed: dict[str, tuple[Path, bytes]], data: st.DataObject, layout: str
+) -> None:
+    folder, whole = resumed[layout]
+    out = folder.parent / f"cut.{layout}"
+    out.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    result = predict(tiny_model, folder, folder / "plain.png", "--out", out, "--resume")
+    assert result.exit_code == 1, "a row of a photo that could not be read is one, whichever run has written it"
+    assert out.read_bytes() == whole
+    assert f"{len(WILD) + 2} photos: {len(WILD) + 1} sure, 0 not sure, 1 could not be read" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, bytes]]:
+    """By format: a folder of photos with wild names, and all rows of a run on it; one photo comes twice."""
+    folder = tmp_path_factory.mktemp("resumed") / "photos"
+    folder.mkdir()
+    for name in WILD:
+        (folder / name).write_bytes((photos / "red.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"not a picture")
+    found = {}
+    for layout in ("csv", "jsonl"):
+        out = folder.parent / f"whole.{layout}"
+        assert predict(tiny_model, folder, folder / "plain.png", "--out", out, "--resume").exit_code == 1
+        found[layout] = (folder, out.read_bytes())
+    return found
+
+
+def test_a_run_does_not_go_on_in_a_file_of_another_kind(tiny_model: Path, mixed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    assert predict(tiny_model, mixed, "--out", out, "--top", 2).exit_code == 1
+    rows = out.read_bytes()
+    for content, layout, line in (
+        (rows, "csv", 1),
+        (b"my notes\n", "csv", 1),
+        (b"my notes\n", "jsonl", 1),
+        (b'{"path": "a"}\n', "jsonl", 1),
+        (b'{"path": "a", "label": null, "probability": null, "sure": null, "error": "b"}\n[]\n', "jsonl", 2),
+        (f"{','.join(HEADER)}\na,b\n".encode(), "csv", 2),
+    ):
+        out.write_bytes(content)
+        result = predict(tiny_model, mixed, "--out", out, "--format", layout, "--resume")
+        assert result.exit_code == 2
+        assert f"{out}: line {line} is not what this command writes ({layout}, --top 1)" in result.stderr
+        assert out.read_bytes() == content
+    for arguments in (("--resume",), ("--resume", "--out", out, "--format", "table")):
+        result = predict(tiny_model, mixed, *arguments)
+        assert (result.exit_code, "--resume needs an --out" in result.stderr) == (2, True)
+
+
+def test_the_output_does_not_replace_the_input(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    photo, listed = tmp_path / "red", tmp_path / "list.csv"
+    photo.write_bytes((photos / "red.png").read_bytes())
+    listed.write_text(f"{photo}\n", "utf-8")
+    before = photo.read_bytes()
+    result = predict(tiny_model, photos, photo, "--out", photo, "--format", "csv")
+    assert (result.exit_code, "is --out and what is to be read" in result.stderr) == (2, True)
+    with listed.open("rb") as stream:
+        code, _, err = finish(start(tiny_model, "-", "--out", listed, stdin=stream))
+    assert (code, b"is --out and what is to be read" in err) == (2, True)
+    assert (photo.read_bytes(), listed.read_text("utf-8")) == (before, f"{photo}\n")
+
+
+def test_lists_of_windows_are_read_or_refused(tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(photos / "red.png")
+    marked = predict(tiny_model, "-", "--format", "csv", stdin=path.encode("utf-8-sig"))
+    assert [(row["path"], row["label"]) for row in rows_of(marked.stdout)] == [(path, "red")]
+    refused = predict(tiny_model, "-", stdin=path.encode("utf-16"))
+    assert (refused.exit_code, "is in UTF-16; give it in UTF-8" in refused.stderr) == (2, True)
+    monkeypatch.setattr(os, "fsdecode", lambda name: str(name, "utf-8", "surrogatepass") if name[:0] == b"" else name)
+    mixed = predict(tiny_model, "-", "--format", "csv", stdin=b"caf\x82.png\n" + path.encode())
+    assert mixed.exit_code == 1
+    assert [(row["path"], row["error"]) for row in rows_of(mixed.stdout)] == [
+        ("caf\N{REPLACEMENT CHARACTER}.png", "does not exist"),
+        (path, ""),
+    ]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -329,6 +412,7 @@ def test_a_full_disk_is_one_line(tiny_model: Path, photos: Path) -> None:
             assert code == 2
             assert err.startswith(b"Error: ")
             assert b"No space left on device" in err
+            assert (b"/dev/full: cannot be written" in err) == bool(out)
             assert err.count(b"\n") == 1
 
 

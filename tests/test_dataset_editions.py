@@ -258,6 +258,16 @@ def test_one_class_folder_is_a_class_and_not_a_wrapping(tmp_path: Path) -> None:
 
 
 @posix
+def test_a_class_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    try:
+        lay(tmp_path, "a/1.jpg", os.fsdecode(b"caf\xe9/2.jpg"))
+    except OSError:
+        pytest.skip("a file system that only takes UTF-8")
+    with pytest.raises(DatasetError, match=r"the class folder 'caf\\udce9' has a name that is not UTF-8; rename it"):
+        list_photos(tmp_path)
+
+
+@posix
 def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     elsewhere = lay(tmp_path / "elsewhere", "sari/1.jpg", "2.jpg")
     root = lay(tmp_path / "data", "hat/3.jpg")

@@ -23,7 +23,6 @@ MODEL = ROOT / "results" / "model.json"
 STRANGERS = ROOT / "results" / "strangers.json"
 FOLDS = sorted(set((ROOT / "results").glob("*.json")) - {MODEL, STRANGERS})
 RUNS = sorted((ROOT / "results" / "runs").glob("*.zip"))
-SPLITS = sorted((ROOT / "results" / "split").glob("*.json"))
 
 
 def load(file: Path) -> ModuleType:
@@ -49,9 +48,7 @@ def collect() -> ModuleType:
 def test_the_readme_says_what_the_results_say(collect: ModuleType) -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert FOLDS
-    assert SPLITS
     assert collect.make_folds_table() in text
-    assert collect.make_splits_table() in text
     card = (ROOT / "docs" / "model.md").read_text("utf-8")
     for name in ("groups", "classes", "confusions", "strangers"):
         assert getattr(collect, f"make_{name}_table")() in card
@@ -105,21 +102,6 @@ def test_all_folds_are_of_the_same_photos() -> None:
     configs = [json.loads(file.read_text("utf-8"))["config"] for file in FOLDS]
     assert len({config["data"]["digest"] for config in configs}) == 1
     assert {(config["folds"], config["seed"]) for config in configs} == {(5, 0)}
-
-
-@pytest.mark.parametrize("file", SPLITS, ids=lambda file: file.stem)
-def test_a_split_names_its_protocol_command_commit_and_data(file: Path) -> None:
-    facts = json.loads(file.read_text("utf-8"))
-    assert facts["training"]["command"].startswith(f"clothing train {facts['approach']} --data ")
-    assert facts["commit"]
-    assert "dirty" not in facts["commit"], "the figures come from code that is in the history"
-    assert len(facts["data"]["digest"]) == 64
-    assert facts["split"] in facts["training"]["command"]
-    test = facts["metrics"]["test"]
-    assert test["photos"] == facts["data"]["parts"]["test"] == sum(c["photos"] for c in test["per_class"].values())
-    # The rounded figures follow from the confusion matrix beside them.
-    matrix = np.array(test["confusion"])
-    assert {name: test[name] for name in ("accuracy", "weighted_f1", "macro_f1")} == score(matrix)
 
 
 def test_the_shipped_models_card_says_what_the_folds_measured() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from clothing_classifier import Classifier
 from clothing_classifier.card import ModelError, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.runs import OwnSettings, RunError, train_own
+from clothing_classifier.runs.folder import to_json
 from clothing_classifier.runs.own import calibrate, find_copies, make_promise
 from clothing_classifier.training.graft import GraftError
 
@@ -246,6 +248,17 @@ def test_few_photos_promise_nothing(small: Path, tmp_path: Path) -> None:
     card = read_model(tmp_path / "run" / "model.onnx").card
     assert card.promise["kept"] is False
     assert card.data["folds"] == 4, "no more folds than the smallest class has photos"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names that are not UTF-8")
+def test_file_names_that_are_not_utf8_survive(small: Path, tmp_path: Path) -> None:
+    data = draw_classes(tmp_path / "data", 6)
+    odd = os.fsdecode(b"caf\xe9.png")
+    (data / "bow" / "00.png").rename(data / "bow" / odd)
+    train_own(OwnSettings(data, tmp_path / "own", base=small))
+    with (tmp_path / "own" / "predictions.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        assert f"bow/{odd}" in [row["path"] for row in csv.DictReader(file)]
+    assert json.loads(to_json({"folder": odd})) == {"folder": odd}
 
 
 def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> None:

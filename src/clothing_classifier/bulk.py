@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier.classifier import Classifier, Prediction
-from clothing_classifier.cores import available_cores
+from clothing_classifier.cores import MOST_WORKERS, available_cores
 from clothing_classifier.images import SUFFIXES, PhotoError
 
 GROUP: Final = 2
@@ -22,8 +22,6 @@ GROUP: Final = 2
 
 GROUP_ELSEWHERE: Final = 16
 """Photos that any other provider computes together."""
-
-_MOST_WORKERS: Final = 8  # each may hold one decoded photo of the largest size
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def share_cores(cores: int | None = None) -> tuple[int, int]:
         The first is for ``predict_photos(threads=…)``, the second for ``Classifier.load(threads=…)``.
     """
     cores = cores or available_cores()
-    workers = min(cores, _MOST_WORKERS)
+    workers = min(cores, MOST_WORKERS)
     return workers, cores // workers
 
 
@@ -144,12 +142,20 @@ def _walk(folder: str) -> Iterator[str | PhotoError]:
             continue
         try:
             with os.scandir(path) as entries:
-                found = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
+                # Of a link to itself, or into a closed folder, entry.is_dir() would raise, and os.path.isdir() says no.
+                found = sorted(
+                    (
+                        entry.name,
+                        entry.is_dir(follow_symlinks=False),
+                        entry.is_symlink() and os.path.isdir(entry.path),
+                    )
+                    for entry in entries
+                )
         except OSError as error:
             yield PhotoError(path, f"is a folder that cannot be listed ({error.strerror})")
             continue
-        for name, is_folder, is_link in reversed(found):
-            if name.startswith(".") or (is_folder and is_link):
+        for name, is_folder, is_linked_folder in reversed(found):
+            if name.startswith(".") or is_linked_folder:
                 continue
             if is_folder or os.path.splitext(name)[1].lower() in SUFFIXES:
                 todo.append((os.path.join(path, name), is_folder))

@@ -359,6 +359,8 @@ def _fields(model: bytes, position: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _varint(model: bytes, position: int, end: int) -> tuple[int, int]:
+    if position < end and model[position] < 0x80:  # most are of one byte, and a model has thousands
+        return model[position], position + 1
     value = 0
     for index in range(position, min(end, position + 10)):
         value |= (model[index] & 0x7F) << 7 * (index - position)

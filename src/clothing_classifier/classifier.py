@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
 from clothing_classifier.cores import available_cores
-from clothing_classifier.execution import Choice, ExecutionError, Provider, open_session
+from clothing_classifier.execution import Choice, ExecutionError, Provider, first_line, open_session
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import resize
 
@@ -237,7 +237,7 @@ class Classifier:
             with self._turn:
                 found: list[npt.NDArray[np.float32]] = self._session.run(names, {_INPUT: pixels})
         except Exception as error:  # onnxruntime's exceptions have no common class
-            raise ModelError(f"{self.path}: fails on {len(pixels)} photos ({_reason(error)})") from error
+            raise ModelError(f"{self.path}: fails on {len(pixels)} photos ({first_line(error)})") from error
         if found[0].shape != (len(pixels), len(self.labels)) or not np.allclose(found[0].sum(1), 1, atol=1e-3):
             raise self._misfit()  # NaN is not close either
         return found
@@ -290,7 +290,7 @@ def _encode(picture: Image.Image) -> bytes:
             picture = picture.convert("RGBA")
         picture.save(file, "TIFF", exif=orientation, icc_profile=picture.info.get("icc_profile"))
     except Exception as error:  # Pillow may be reading it only now, and a decoder may fail in any way
-        raise PhotoError(_name(picture), f"cannot be read ({_reason(error)})") from error
+        raise PhotoError(_name(picture), f"cannot be read ({first_line(error)})") from error
     return file.getvalue()
 
 
@@ -307,7 +307,7 @@ def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, 
         raise ModelError(f"{model.path}: {error}") from error
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise ModelError(
-            f"{model.path}: cannot be run by onnxruntime {onnxruntime.__version__} ({_reason(error)}); "
+            f"{model.path}: cannot be run by onnxruntime {onnxruntime.__version__} ({first_line(error)}); "
             "upgrade with: pip install -U onnxruntime, or export the model again"
         ) from error
     resizing, classes = model.card.resizing, len(model.card.labels)
@@ -320,8 +320,3 @@ def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, 
     if not fits:
         raise ModelError(f"{model.path}: its inputs and outputs do not fit its card; export the model again")
     return session, provider
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error, short enough for one line of a terminal."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -109,7 +109,7 @@ def open_session(content: bytes, choice: Choice, threads: int) -> tuple[Any, Pro
             _compare(session, reference, provider, pixels)
         except Exception as error:  # a provider may fail in any way
             if choice != "auto":
-                raise ExecutionError(f"{choice} cannot run this model ({_reason(error)}); choose another") from error
+                raise ExecutionError(f"{choice} cannot run this model ({first_line(error)}); choose another") from error
             continue
         if choice != "auto" or not provider.measured or _measure(session, pixels) < _measure(reference, pixels):
             return session, provider
@@ -165,5 +165,6 @@ def _measure(session: Any, pixels: npt.NDArray[np.uint8]) -> float:
     return min(seconds)
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, short enough for one line of a terminal."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

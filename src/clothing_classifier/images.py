@@ -132,7 +132,7 @@ def open_picture(
     except _Unreadable as error:
         raise PhotoError(name, str(error)) from error.__cause__
     except MemoryError as error:
-        raise PhotoError(name, "needs more memory than there is; make it smaller, or lower max_pixels") from error
+        raise PhotoError(name, "needs more memory than there is; make it smaller, or lower the limit") from error
     except ImportError as error:
         raise PhotoError(name, f"is {kind}, whose decoder is not installed ({error})") from error
     except Exception as error:  # a decoder may fail in any way on a damaged file
@@ -171,7 +171,7 @@ def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
             raise _Unreadable(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if size > max_bytes:
         raise _Unreadable(
-            f"is {size:,} bytes, over the limit of {max_bytes:,}; make it smaller, or raise max_bytes if you trust it"
+            f"is {size:,} bytes, over the limit of {max_bytes:,}; make it smaller, or raise the limit if you trust it"
         )
     if not data:
         raise _Unreadable("is empty")
@@ -275,7 +275,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise _Unreadable(
             f"is {width:,} × {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
-            "make it smaller, or raise max_pixels if you trust it"
+            "make it smaller, or raise the limit if you trust it"
         )
 
 

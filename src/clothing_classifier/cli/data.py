@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -71,7 +70,7 @@ def check(folder: Path, size: Size | None, layout: str, manifest: Path | None) -
             _require_own(manifest)
         findings = check_dataset(folder, size=size, progress=progress.count)
         progress.end()
-        _print(json.dumps(findings.to_dict(), indent=2) if layout == "json" else _report(findings))
+        print(json.dumps(findings.to_dict(), indent=2) if layout == "json" else _report(findings))
         findings.manifest.write(manifest)
         click.echo(f"The manifest is {printable(str(manifest))}.", err=True)
         findings.require_classes()
@@ -109,7 +108,7 @@ def fetch(source: str, folder: Path, url: str | None) -> None:
             raise
         findings = check_dataset(folder, progress=progress.count)
         progress.end()
-        _print(_report(findings))
+        print(_report(findings))
         for difference in compare_with_published(findings):
             click.echo(f"Warning: {difference}", err=True)
         findings.require_classes()
@@ -196,12 +195,6 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}"
-
-
-def _print(text: str) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    print(text)
 
 
 def _require_own(manifest: Path) -> None:

@@ -23,7 +23,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     help="For models: the joined `clothing crossval` runs of the same approaches, once for each protocol.",
 )
 def command(runs: tuple[Path, ...], out: Path, crossvals: tuple[Path, ...]) -> None:
-    r"""Join finished RUNs: several networks look at each photo, and the mean of their logits is the answer.
+    """Join finished RUNs: several networks look at each photo, and the mean of their logits is the answer.
 
     Networks of different kinds err on different photos, so together they are better than the best of them. It costs
     the sum of their time and size. Nothing learns here, it takes seconds and no torch.
@@ -38,7 +38,7 @@ def command(runs: tuple[Path, ...], out: Path, crossvals: tuple[Path, ...]) -> N
     can be built on it.
 
     Exit codes: 0, the run is there; 2, the runs cannot be joined, and the message says why.
-    """
+    """  # noqa: D301
     if len(runs) < 2:
         raise click.UsageError("name two or more runs")
     if len({run.resolve() for run in runs}) < len(runs):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import io
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from clothing_classifier.cli import Number, printable, provider_option
+from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, make_writer, read_kept
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
     from clothing_classifier.execution import Choice
-
-_LAYOUTS = ("table", "csv", "jsonl")
+    from clothing_classifier.images import PhotoError
 
 
 @click.command()
@@ -36,11 +36,20 @@ _LAYOUTS = ("table", "csv", "jsonl")
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(_LAYOUTS),
+    type=click.Choice(LAYOUTS),
     help="table is for people; csv and jsonl, in UTF-8, are for programs. By default what the suffix of --out says, "
     "and table on standard output.",
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file; one that is there is replaced, but for --resume.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where a run with the same options was stopped: rows in --out stay, and their photos are passed over.",
+)
 @click.option(
     "--threshold",
     type=Number(0, 1),
@@ -60,8 +69,9 @@ def command(
     photos: tuple[str, ...],
     model: str | None,
     top: int,
-    layout: str | None,
+    layout: Layout | None,
     out: Path | None,
+    resume: bool,
     threshold: float | None,
     max_bytes: int | None,
     max_megapixels: float | None,
@@ -70,20 +80,24 @@ def command(
 ) -> None:
     """Classify photos, one row each.
 
-    A FOLDER stands for all picture files in it and below, without hidden ones. - stands for a list of paths on
-    standard input, one a line.
+    A FOLDER stands for all files in it and below that have a picture's suffix, without hidden ones; linked folders in
+    it are not entered. - stands for a list of paths on standard input, one a line, in UTF-8.
 
     csv has the columns path, label, probability, sure (true or false) and error, then label_2, probability_2 and so
     on up to --top; jsonl has the same keys. label is always the most probable class; a table says "not sure" where the
     probability is below the threshold, with that class beside it.
 
-    A photo that cannot be read is a row with its reason, and the others go on. Rows are written as they come, and a
-    run that is stopped keeps those it has.
+    A photo that cannot be read is a row with its reason, and the others go on. Rows are written while the run
+    goes on, a few photos late; a run that is stopped keeps them, and --resume goes on from there.
 
     Exit codes: 0, all photos are classified; 1, some could not be read; 2, the usage is wrong or the model cannot be
     used; 130, stopped.
     """
     layout = layout or _layout_of(out)
+    if resume and (out is None or layout == "table"):
+        raise click.UsageError("--resume needs an --out of csv or jsonl, which an earlier run has begun")
+    if out is not None:
+        _spare_input(out, photos)
 
     from clothing_classifier.bulk import find_photos, predict_photos, share_cores
     from clothing_classifier.classifier import Classifier
@@ -102,40 +116,73 @@ def command(
     alone = len(photos) == 1 and photos[0] != "-" and not os.path.isdir(photos[0])
     workers, together = (1, threads) if alone else share_cores(threads)
     classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=together, provider=provider)
+    top = min(top, len(classifier.labels))
+    kept = read_kept(out, layout, top) if resume and out is not None and out.exists() else Kept()
 
-    counts = Counter[str]()
+    counts, before = kept.counts, kept.paths.total()
     with ExitStack() as stack:
-        stream = _standard_output(layout) if out is None else stack.enter_context(_create(out))
-        write = _writer(layout, stream, classifier.labels, min(top, len(classifier.labels)))
-        rows = predict_photos(classifier, find_photos(_listed(photos)), threads=workers)
+        stream = _standard_output(layout) if out is None else stack.enter_context(_open(out, kept.size))
+        write = make_writer(layout, stream, classifier.labels, top, header=kept.size == 0)
+        rows = predict_photos(classifier, _without(find_photos(_listed(photos)), kept.paths), threads=workers)
         shown: Iterable[Row] = stack.enter_context(closing(rows))
         if sys.stderr.isatty() and not stream.isatty():
-            length = None if "-" in photos else sum(1 for _ in find_photos(photos))
+            length = None if "-" in photos else sum(1 for _ in find_photos(photos)) - before
             shown = stack.enter_context(click.progressbar(shown, length, file=sys.stderr, show_pos=True))
         try:
             for row in shown:
-                write(row)
-                stream.flush()
+                try:
+                    write(row)
+                    stream.flush()
+                except OSError as error:
+                    if out is None:
+                        raise
+                    with suppress(OSError):  # it would be raised again where the file is closed
+                        stream.close()
+                    raise click.ClickException(
+                        f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of "
+                        f"{counts.total()} photos; mend that, and go on with --resume"
+                    ) from error
                 counts["failed" if row.prediction is None else "sure" if row.prediction.sure else "unsure"] += 1
         except KeyboardInterrupt:
-            click.echo(f"\nStopped. The rows of {counts.total()} photos are written.", err=True)
+            on = "; --resume goes on from there" if out is not None and layout != "table" else ""
+            click.echo(f"\nStopped. The rows of {counts.total()} photos are written{on}.", err=True)
             raise
     click.echo(
         f"{counts.total()} photos: {counts['sure']} sure, {counts['unsure']} not sure, "
-        f"{counts['failed']} could not be read",
+        f"{counts['failed']} could not be read" + (f"; {before} of them by an earlier run" if before else ""),
         err=True,
     )
     if counts["failed"]:
         sys.exit(1)
 
 
-def _layout_of(out: Path | None) -> str:
+def _layout_of(out: Path | None) -> Layout:
     if out is None:
         return "table"
-    layout = out.suffix.lower().removeprefix(".")
-    if layout not in ("csv", "jsonl"):
-        raise click.UsageError(f"{printable(str(out))}: name it .csv or .jsonl, or say which --format it shall have")
-    return layout
+    for layout in LAYOUTS[1:]:
+        if out.suffix.lower() == f".{layout}":
+            return layout
+    raise click.UsageError(f"{printable(str(out))}: name it .csv or .jsonl, or say which --format it shall have")
+
+
+def _spare_input(out: Path, photos: Iterable[str]) -> None:
+    """Make sure that the output replaces neither a photo that was named nor the list of them."""
+    for path in photos:
+        with suppress(OSError):  # one of them is not there, or no file
+            given = os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)
+            if out.is_file() and os.path.samestat(given, out.stat()):
+                raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
+
+
+def _without(photos: Iterable[str | PhotoError], there: Counter[str]) -> Iterator[str | PhotoError]:
+    """Yield the photos that have no row yet; one that is named twice gets two."""
+    left = there.copy()
+    for photo in photos:
+        path = photo if isinstance(photo, str) else photo.name
+        if left[path]:
+            left[path] -= 1
+        else:
+            yield photo
 
 
 def _listed(photos: Iterable[str]) -> Iterator[str]:
@@ -143,80 +190,30 @@ def _listed(photos: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
-        for line in sys.stdin.buffer:
+        for number, line in enumerate(sys.stdin.buffer):
+            if number == 0:
+                if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise click.UsageError("the list on standard input is in UTF-16; give it in UTF-8")
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                yield os.fsdecode(line.rstrip(b"\r\n"))
+                yield _decode(line.rstrip(b"\r\n"))
 
 
-# A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are.
-_ERRORS = sys.getfilesystemencodeerrors()
+def _decode(path: bytes) -> str:
+    try:
+        return os.fsdecode(path)
+    except UnicodeDecodeError:  # on Windows, where names are not bytes: the row will say that there is no such file
+        return path.decode("utf-8", "replace")
 
 
-def _create(out: Path) -> TextIO:
-    return out.open("w", encoding="utf-8", errors=_ERRORS, newline="")
+def _open(out: Path, size: int) -> TextIO:
+    """Open a file to write on after its first ``size`` bytes; it is made, or replaced, where that is none."""
+    if size:
+        os.truncate(out, size)
+    return out.open("a" if size else "w", encoding="utf-8", errors=ERRORS, newline="")
 
 
-def _standard_output(layout: str) -> TextIO:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        if layout == "table":
-            sys.stdout.reconfigure(errors="backslashreplace")
-        else:
-            sys.stdout.reconfigure(encoding="utf-8", errors=_ERRORS, newline="")
+def _standard_output(layout: Layout) -> TextIO:
+    if layout != "table" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")
     return sys.stdout
-
-
-def _writer(layout: str, stream: TextIO, labels: Sequence[str], top: int) -> Callable[[Row], None]:
-    """Return what writes a row to the stream; for a table and csv, the header is written at once."""
-    if layout == "jsonl":
-        return lambda row: print(json.dumps(_values(row, top)), file=stream)
-    if layout == "csv":
-        further = [f"{column}_{rank}" for rank in range(2, top + 1) for column in ("label", "probability")]
-        print("path", "label", "probability", "sure", "error", *further, sep=",", file=stream)
-        return lambda row: print(*map(_cell, _values(row, top).values()), sep=",", file=stream)
-
-    width = max(len(label) for label in labels)
-    answer = width + len("not sure, ?")
-    title = f"{'answer':<{answer}}  {'probability':>11}  "
-    title += "".join(f"{'then':<{width}}  {'':>7}  " for _ in range(top - 1))
-    print(f"{title}photo", file=stream)
-
-    def write(row: Row) -> None:
-        path = printable(row.path)
-        if row.prediction is None:
-            print(f"{'could not be read':<{len(title) - 2}}  {path}: {printable(row.error or '')}", file=stream)
-            return
-        (label, probability), *others = row.prediction.top(top)
-        text = label if row.prediction.sure else f"not sure, {label}?"
-        cells = f"{text:<{answer}}  {probability:>11.1%}  "
-        cells += "".join(f"{other:<{width}}  {share:>7.1%}  " for other, share in others)
-        print(f"{cells}{path}", file=stream)
-
-    return write
-
-
-def _values(row: Row, top: int) -> dict[str, str | float | bool | None]:
-    """Return the row's columns in their order; ``None`` where it has nothing to say."""
-    prediction = row.prediction
-    ranked = prediction.top(top) if prediction else [(None, None)] * top
-    values: dict[str, str | float | bool | None] = {
-        "path": row.path,
-        "label": ranked[0][0],
-        "probability": ranked[0][1],
-        "sure": prediction.sure if prediction else None,
-        "error": row.error,
-    }
-    for rank, (label, probability) in enumerate(ranked[1:], 2):
-        values |= {f"label_{rank}": label, f"probability_{rank}": probability}
-    return values
-
-
-def _cell(value: str | float | bool | None) -> str:
-    """Return a value as a cell of csv."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6f}"
-    # RFC 4180. Python's csv.writer leaves a lone carriage return in a file's name unquoted, and readers stumble on it.
-    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\r\n') else value

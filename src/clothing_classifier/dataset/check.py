@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from clothing_classifier.cores import available_cores
+from clothing_classifier.cores import MOST_WORKERS, available_cores
 from clothing_classifier.dataset.editions import Size, list_photos
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
 
-_MOST_WORKERS: Final = 8  # each may hold one decoded photo of the largest size
 _LARGEST_SENDERS: Final = 10
 _NAMED: Final = 3
 
@@ -125,7 +124,7 @@ def check_dataset(
     """
     listing = list_photos(Path(root), size)
     opened: list[Photo] = []
-    pool = ThreadPoolExecutor(workers or min(available_cores(), _MOST_WORKERS), "open")
+    pool = ThreadPoolExecutor(workers or min(available_cores(), MOST_WORKERS), "open")
     try:
         for photo in pool.map(partial(_open, listing.root, limits), listing.photos):
             opened.append(photo)

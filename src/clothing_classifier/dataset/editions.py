@@ -177,7 +177,19 @@ def _walk(root: Path, top: str, passed: frozenset[tuple[int, int]]) -> Iterator[
         todo += [(f"{folder}/{name}", passed | {identity}) for name in found.folders]
 
 
+def _require_text(names: Iterable[str], folder: Path) -> None:
+    """Make sure that folders' names can be labels: a label goes into files that are text."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DatasetError(
+                f"{folder}: the class folder {name!r} has a name that is not UTF-8; rename it"
+            ) from error
+
+
 def _list_classes(root: Path, found: _Content) -> Listing:
+    _require_text(found.folders, root)
     photos: list[Photo] = []
     ignored = [*found.photos, *found.other]
     passed = frozenset({_identity(root)})
@@ -204,6 +216,7 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     known = {name: canonical_label(name) for content in contents.values() for name in content.folders}
     published = all(label in CLASSES for label in known.values())
     for part, content in contents.items():
+        _require_text(content.folders, root / part)
         ignored += [f"{part}/{name}" for name in (*content.files, *content.other)]
         passed = frozenset({_identity(root), _identity(root / part)})
         for name in content.folders:

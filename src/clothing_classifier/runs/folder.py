@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -93,8 +94,8 @@ def find_commit() -> str | None:
 
 
 def to_json(value: Any) -> bytes:
-    """Return JSON for people: indented, UTF-8."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    """Return JSON for people: indented, UTF-8; a file name's bytes that are not UTF-8 stay JSON's escapes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -115,9 +116,9 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file, whole."""
+    """Write a CSV file, whole. A file name is bytes, and not always UTF-8: it comes out as it is."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
