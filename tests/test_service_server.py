@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -113,6 +113,40 @@ def test_what_is_under_way_is_finished(tiny_model: Path) -> None:
         assert service.process.wait(30) == 0
         assert service.process.stderr is not None
         assert service.process.stderr.read() == ""
+
+
+def test_an_upload_that_trickles_does_not_hold_up_a_stop(tiny_model: Path) -> None:
+    before = "import clothing_classifier.service.uploads as uploads; uploads._PATIENCE = 1.0"
+    with (
+        serving(tiny_model, before=before) as service,
+        service.connect(head(10_000_000), bytes(500_000)) as begun,
+        service.connect(head(10_000_000), bytes(500_000)) as silent,
+    ):
+        while b"under_way 2.0" not in service.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")[2]:
+            time.sleep(0.01)
+        service.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        begun.settimeout(0.1)
+        told = b""
+        while not told and time.monotonic() - started < 15:
+            with suppress(TimeoutError):
+                begun.sendall(bytes(1000))
+                told = begun.recv(1000)
+        assert b" 503 " in told
+        assert answer(silent)[0] == 503
+        assert service.process.wait(10) == 0
+        assert service.process.stderr is not None
+        assert service.process.stderr.read() == ""
+
+
+def test_a_photo_as_large_as_is_allowed_may_come_as_a_form(tiny_model: Path) -> None:
+    size = 140 * 2**20
+    start = b'--cut\r\nContent-Disposition: form-data; name="photos"; filename="large.jpg"\r\n\r\n'
+    end = b"\r\n--cut--\r\n"
+    form = head(len(start) + size + len(end), "Content-Type: multipart/form-data; boundary=cut")
+    with serving(tiny_model, "--max-bytes", str(size)) as service:
+        status, _, content = service.ask(form, start, bytes(size), end)
+        assert (status, json.loads(content)["results"][0]["error"]["kind"]) == (200, "unreadable")
 
 
 def test_a_service_that_cannot_start_says_so_and_is_not_announced(tiny_model: Path) -> None:

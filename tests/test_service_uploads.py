@@ -127,6 +127,35 @@ def test_bodies_that_are_more_than_can_be_held_are_refused_before_they_come() ->
     assert refused([b"x" * 30, b"x" * 30], settings).kind == "overloaded"
 
 
+def test_bytes_that_are_only_promised_take_no_room() -> None:
+    settings = Settings(bytes=40, held_bytes=50)
+    admission = Admission(settings)
+    arrived = asyncio.Event()
+
+    async def upload(content: bytes) -> Uploads:
+        begun = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal begun
+            if begun:
+                await arrived.wait()
+            more, begun = not begun, True
+            return {"type": "http.request", "body": content if more else b"", "more_body": more}
+
+        request = Request({"type": "http", "headers": [(b"content-length", b"40")]}, receive)
+        with admission.body() as hold:
+            return await read_uploads(request, settings, admission, hold)
+
+    async def run() -> tuple[Uploads, Uploads]:
+        both = asyncio.gather(upload(b"a" * 20), upload(b"b" * 20))
+        while admission.bytes < 40:
+            await asyncio.sleep(0)
+        arrived.set()
+        return await both
+
+    assert [uploads.files[0].content[:1] for uploads in asyncio.run(run())] == [b"a", b"b"]
+
+
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clothing_classifier.service.uploads._PATIENCE", 0.05)
 

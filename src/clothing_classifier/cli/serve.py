@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clothing_classifier.execution import Choice
 
 _KEY = "CLOTHING_API_KEY"
+_FORM_BYTES = 2**16  # what a form has around a photo, at most
 
 
 @click.command()
@@ -82,6 +83,8 @@ def command(
     SIGTERM or Ctrl-C finishes what is under way, then ends with 0. Exit code 2: the usage is wrong, the model cannot
     be used, or the address is taken.
     """
+    from dataclasses import replace
+
     try:
         from clothing_classifier.service.app import Service
         from clothing_classifier.service.guard import allowed_hosts, is_everywhere
@@ -108,6 +111,9 @@ def command(
             key=key,
             **{name: value for name, value in limits.items() if value is not None},
         )
+        # Whatever a photo may be, a form of one photo may be, and can be held.
+        form = max(settings.request_bytes, settings.bytes + _FORM_BYTES)
+        settings = replace(settings, request_bytes=form, held_bytes=max(settings.held_bytes, 2 * form))
     except ValueError as error:
         raise click.ClickException(str(error).replace("the key", _KEY)) from error
     try:

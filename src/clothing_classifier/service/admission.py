@@ -32,7 +32,7 @@ class Admission:
             Problem: there is no room for it.
         """
         if self.stopping:
-            raise Problem("stopping", "The service is stopping; ask again soon.", headers={"Retry-After": "5"})
+            raise self.stopped()
         if self.requests >= self._settings.requests or self.photos >= self._settings.photos:
             raise self._overloaded()
         self.requests += 1
@@ -63,15 +63,27 @@ class Admission:
         """Learn how fast the model is, for the advice when to ask again."""
         self._seconds_a_photo += 0.1 * (seconds / photos - self._seconds_a_photo)
 
-    def hold(self, size: int) -> None:
-        """Take bytes.
+    def require_room(self, size: int) -> None:
+        """Make sure that there is room for so many bytes now, which may be long in coming.
 
         Raises:
             Problem: there is no room for them.
         """
         if self.bytes + size > self._settings.held_bytes:
             raise self._overloaded()
+
+    def hold(self, size: int) -> None:
+        """Take bytes.
+
+        Raises:
+            Problem: there is no room for them.
+        """
+        self.require_room(size)
         self.bytes += size
+
+    def stopped(self) -> Problem:
+        """Return what is said to whom a service that stops does not serve any more."""
+        return Problem("stopping", "The service is stopping; ask again soon.", headers={"Retry-After": "5"})
 
     def _overloaded(self) -> Problem:
         seconds = math.ceil(max(self.photos, self.requests) * self._seconds_a_photo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -45,7 +45,6 @@ class Problem(Exception):
         kind: one of `KINDS`.
         detail: what is wrong with this request, and what helps, for people. Never what only the operator may know.
         headers: further headers of the answer.
-        members: further members of the answer.
     """
 
     def __init__(
@@ -54,19 +53,17 @@ class Problem(Exception):
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
-        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
         self.status, self.title = KINDS[kind]
         self.headers = dict(headers or {})
-        self.members = dict(members or {})
 
     def body(self) -> bytes:
         """Return the answer's body."""
         values = {"type": f"/docs#{self.kind}", "title": self.title, "status": self.status, "detail": self.detail}
-        return json.dumps(values | self.members).encode()
+        return json.dumps(values).encode()
 
 
 class PhotoTrouble(Exception):

@@ -30,8 +30,8 @@ _IDLE_SECONDS: Final = 15
 _GRACE: Final = 0.3
 """Seconds for which a service that stops still answers, so that whoever asks is told and goes elsewhere."""
 
-_LONGEST_STOP: Final = 25.0
-"""Seconds that what is under way gets to be finished. Most supervisors kill after thirty."""
+_LONGEST_STOP: Final = 22.0
+"""Seconds that what is under way gets to be finished. Most supervisors kill after thirty, and uvicorn adds five."""
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from clothing_classifier.service.problems import PhotoTrouble, Problem
 from clothing_classifier.service.settings import Settings
 
 _PATIENCE: Final = 10.0
-"""Seconds that a body may take, whatever its size."""
+"""Seconds that a body may take, whatever its size, and that it may go on to take once the service stops."""
 
 _LEAST_SPEED: Final = 16 * 2**10
 """Bytes of a body that earn it one second more."""
@@ -74,30 +75,38 @@ async def read_uploads(request: Request, settings: Settings, admission: Admissio
     declared = int(request.headers.get("content-length") or 0)  # the server has checked that it is a number
     if declared > limit:
         raise _too_large(declared, limit, form)
-    hold.grow(declared)
+    admission.require_room(declared)
     if form:
         parser = _Form(options.get(b"boundary", b""), settings)
-        async for chunk in _chunks(request, limit, hold, form):
+        async for chunk in _chunks(request, limit, admission, hold, form):
             parser.write(chunk)
         return Uploads(parser.finish(), alone=False)
     content = bytearray()
-    async for chunk in _chunks(request, limit, hold, form):
+    async for chunk in _chunks(request, limit, admission, hold, form):
         content += chunk
     if not content:
         raise Problem("no-photo", "The body is empty; send a photo's bytes, or a form with files.")
     return Uploads([Upload("photo", bytes(content))], alone=True)
 
 
-async def _chunks(request: Request, limit: int, hold: Hold, form: bool) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, limit: int, admission: Admission, hold: Hold, form: bool) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    end, size = loop.time() + _PATIENCE, 0
+    end, stop, size = loop.time() + _PATIENCE, math.inf, 0
     while True:
+        if admission.stopping:
+            stop = min(stop, loop.time() + _PATIENCE)
         try:
-            message = await asyncio.wait_for(request.receive(), end - loop.time())
+            message = await asyncio.wait_for(request.receive(), max(0, min(end, stop, loop.time() + 1) - loop.time()))
         except asyncio.TimeoutError:
-            raise Problem(
-                "too-slow", f"The body must come within {_PATIENCE:g} s and a second more for each 16 KiB."
-            ) from None
+            if loop.time() >= stop:
+                raise admission.stopped() from None
+            if loop.time() >= end:
+                raise Problem(
+                    "too-slow", f"The body must come within {_PATIENCE:g} s and a second more for each 16 KiB."
+                ) from None
+            continue
+        if loop.time() >= stop:
+            raise admission.stopped()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")

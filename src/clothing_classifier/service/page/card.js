@@ -88,9 +88,9 @@ export function showHeat(canvas, photo, wanted, size) {
 }
 
 /** The heading, and below it the bars, of a photo. */
-export function verdict(photo, { count = GUESSES, heading = "h3" } = {}) {
+export function verdict(photo, { count = GUESSES } = {}) {
   const kind = status(photo);
-  const head = element(heading, "heading");
+  const head = element("h3", "heading");
   const parts = [head];
   if (kind === "waiting") {
     head.append(element("span", "category", photo.sent ? "Looking …" : "Waiting …"));

@@ -28,6 +28,14 @@ export function ask(asked, { labels: known, typed = "", beside, choose }) {
   place(beside);
   // A phone's keyboard would cover the list that a finger can choose from.
   if (typed || !matchMedia("(pointer: coarse)").matches) input.focus();
+  else dialog.focus(); // browsers would take the field
+}
+
+/** Whether a dialog was clicked beside, not on it: its own padding is the dialog, too. */
+export function isBeside(box, event) {
+  const { left, right, top, bottom } = box.getBoundingClientRect();
+  const inside = event.clientX >= left && event.clientX <= right && event.clientY >= top && event.clientY <= bottom;
+  return event.target === box && !inside;
 }
 
 /** Beside the card, as far as the window has room there; the style sheet decides for small windows. */
@@ -112,4 +120,4 @@ list.addEventListener("pointermove", (event) => {
   const option = event.target.closest("[role=option]");
   if (option && option.getAttribute("aria-selected") !== "true") select([...list.children].indexOf(option));
 });
-dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+dialog.addEventListener("click", (event) => isBeside(dialog, event) && dialog.close());

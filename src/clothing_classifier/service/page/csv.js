@@ -37,5 +37,5 @@ function row(photo) {
 /** A cell of text. An apostrophe in front is how spreadsheets mark what is not to be computed. */
 function text(value) {
   const safe = FORMULA.test(value) ? "'" + value : value;
-  return /[",\r\n\t']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  return /[",;\r\n\t']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -1,6 +1,6 @@
 /** The page: photos come in, go to the service, and are looked at, put in order, corrected and taken away as a table. */
 
-import { ask } from "./chooser.js";
+import { ask, isBeside } from "./chooser.js";
 import { category, createCard, element, guesses, inWords, paint, percent, showHeat, status, verdict } from "./card.js";
 import { toCsv } from "./csv.js";
 import { describe, megabytes } from "./model.js";
@@ -235,14 +235,16 @@ function drawNow() {
     paint(photo.card, photo);
     if (held) photo.card.firstElementChild.focus({ preventScroll: true });
     if (photo === active) allowTabs(photo, true);
-    if (photo === viewed) view(photo);
   }
+  const looked = dirty.has(viewed) && byId.has(viewed.id);
   dirty.clear();
   $("welcome").hidden = photos.length > 0;
   $("work").hidden = $("actions").hidden = !photos.length;
   drawFacets();
   arrange();
   drawSummary();
+  if (looked) view(viewed);
+  else if (viewed) drawPlace();
 }
 
 const fitsStatus = (photo, wanted = filter.status) => wanted === "all" || status(photo) === wanted;
@@ -327,7 +329,7 @@ function facet(fieldset, key, rows) {
     label.hidden = hidden;
     label.querySelector("input").checked = filter[key] === value;
     const counter = label.querySelector(".count");
-    const text = guessed ? (number ? `${number}+${guessed}` : `0+${guessed}`) : String(number);
+    const text = guessed ? `${number}+${guessed}` : String(number);
     if (counter.dataset.text === text) continue;
     counter.dataset.text = text;
     counter.replaceChildren(element("span", "", String(number)));
@@ -375,7 +377,8 @@ function say(text) {
   unsaid.push(text);
   clearTimeout(sayTimer);
   sayTimer = setTimeout(() => {
-    $("live").textContent = unsaid.join(" ");
+    // Beside an open dialog, nothing is read out.
+    $($("viewer").open ? "viewer-live" : "live").textContent = unsaid.join(" ");
     unsaid = [];
   }, 250);
 }
@@ -421,18 +424,22 @@ function correct(photo, label) {
   const said = photo.result?.sure ? photo.result.label : null;
   const answer = label === said ? null : label; // what the model is sure of needs no correction
   if (answer === photo.answer) return;
-  const before = photo.answer;
-  past.push(() => {
-    photo.answer = before;
-    changed(photo);
-    return photo;
-  });
-  photo.answer = answer;
-  saved = false;
+  setAnswer(photo, answer);
   const words = answer === null ? `${short(photo)} is ${label} again.` : `${short(photo)} is now ${label}.`;
   toast(words, true);
   say(words);
-  changed(photo);
+}
+
+function setAnswer(photo, answer) {
+  const before = photo.answer;
+  const set = (value) => {
+    photo.answer = value;
+    saved = false;
+    changed(photo);
+    return photo;
+  };
+  past.push(() => set(before));
+  set(answer);
 }
 
 function remove(photo) {
@@ -524,15 +531,8 @@ function act(photo, name, target) {
 
 /** Take a person's answer back, whatever was done since. */
 function restore(photo) {
-  const before = photo.answer;
-  past.push(() => {
-    photo.answer = before;
-    changed(photo);
-    return photo;
-  });
-  photo.answer = null;
+  setAnswer(photo, null);
   say(`Undone: ${inWords(photo)}`);
-  changed(photo);
 }
 
 function setEvidence(some, wanted) {
@@ -640,7 +640,7 @@ document.addEventListener("click", (event) => {
   DOINGS[event.target.closest("[data-do]")?.dataset.do]?.();
   const closed = event.target.closest("[data-close]")?.dataset.close;
   if (closed) $(closed).close();
-  if (event.target.matches?.("dialog.sheet, dialog.box, dialog.viewer")) event.target.close(); // beside it
+  if (event.target.matches?.("dialog.sheet, dialog.box, dialog.viewer") && isBeside(event.target, event)) event.target.close();
 });
 $("sure-yes").addEventListener("click", () => {
   $("sure").close();
@@ -664,16 +664,21 @@ for (const id of ["statuses", "categories"]) {
   });
 }
 $("evidence").addEventListener("change", () => setEvidence(photos, $("evidence").checked));
-addEventListener("online", () => $("banner").hidden || service.now());
+addEventListener("online", () => {
+  const { do: state } = $("banner-button").dataset;
+  if (!$("banner").hidden && (state === "silent" || state === "stopped")) DOINGS[state]();
+});
 
 // --------------------------------------------------------------------------------------------- the large view
 
 let viewedUrl = "";
+let viewedPlace = 0; // among those shown; where the filters let it through no longer, of the one that follows it
 
 function openViewer(photo) {
   view(photo);
   $("toast").hidden = true;
   $("viewer").showModal();
+  $("viewer").focus(); // browsers would take the first button, and lose the keyboard where that is turned off
 }
 
 function view(photo) {
@@ -688,13 +693,10 @@ function view(photo) {
     $("viewer-none").hidden = photo.preview !== null;
     activate(photo);
   }
-  const at = shown.indexOf(photo);
   $("viewer-name").textContent = photo.name;
-  $("viewer-place").textContent = at < 0 ? "" : `${at + 1} of ${shown.length}`;
-  $("viewer-before").disabled = at <= 0;
-  $("viewer-after").disabled = at < 0 || at >= shown.length - 1;
+  drawPlace();
   const held = $("viewer-verdict").contains(document.activeElement);
-  $("viewer-verdict").replaceChildren(...verdict(photo, { count: 5, heading: "h3" }));
+  $("viewer-verdict").replaceChildren(...verdict(photo, { count: 5 }));
   const change = element("button", "button small", "Change the category");
   change.type = "button";
   change.dataset.act = "change";
@@ -708,6 +710,22 @@ function view(photo) {
   $("viewer-evidence-text").textContent = `Where it sees ${photo.result?.label ?? ""}`;
   $("viewer").classList.toggle("with-heat", evident && photo.evidence);
   showHeat($("viewer-heat"), photo, evident && photo.evidence, photo.preview);
+}
+
+function drawPlace() {
+  const at = shown.indexOf(viewed);
+  if (at >= 0) viewedPlace = at;
+  $("viewer-place").textContent = at < 0 ? "" : `${at + 1} of ${shown.length}`;
+  for (const [id, by] of [["viewer-before", -1], ["viewer-after", 1]]) {
+    const ends = !beside(by);
+    if (ends && document.activeElement === $(id)) $("viewer").focus();
+    $(id).disabled = ends;
+  }
+}
+
+/** The photo before (-1) or after (1) the one in the large view. */
+function beside(by) {
+  return shown[shown[viewedPlace] === viewed || by < 0 ? viewedPlace + by : viewedPlace];
 }
 
 // The browser tells of a close a moment later, and until then gives the focus to the card that opened the view.
@@ -726,8 +744,10 @@ function leaveViewer() {
 }
 
 function step(by) {
-  const next = shown[shown.indexOf(viewed) + by];
-  if (next) view(next);
+  const next = beside(by);
+  if (!next) return;
+  view(next);
+  say(`${next.name}: ${inWords(next)}`);
 }
 
 $("viewer-before").addEventListener("click", () => step(-1));
@@ -744,9 +764,9 @@ $("viewer").addEventListener("keydown", (event) => {
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "Delete") {
-    const next = shown[shown.indexOf(viewed) + 1] ?? shown[shown.indexOf(viewed) - 1];
     remove(viewed);
     drawNow();
+    const next = beside(1) ?? beside(-1);
     if (next) view(next);
     else closeViewer();
   } else if (event.key === "Enter" || !photoKey(viewed, event)) return;

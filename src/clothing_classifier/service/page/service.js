@@ -25,6 +25,8 @@ export class Service {
   #describing = false;
   #waiting = [];
   #flying = 0;
+  #aloft = new Set(); // the photos that are on their way
+  #gone = new WeakSet(); // those that were taken back
   #failures = 0; // in a row
   #since = 0; // what set out before this moment and failed is of the same failure
   #timer = 0;
@@ -44,16 +46,25 @@ export class Service {
   }
 
   send(photos) {
-    for (const photo of photos) photo.attempts = 0;
-    this.#waiting.push(...photos);
+    for (const photo of photos) {
+      photo.attempts = 0;
+      this.#gone.delete(photo);
+      if (!this.#aloft.has(photo)) this.#waiting.push(photo);
+    }
     if (!this.#timer) this.#failures = 0;
     this.#pump();
   }
 
   /** Take photos back. What is on its way is answered, but nobody listens. */
   forget(photos) {
-    const gone = new Set(photos);
-    this.#waiting = this.#waiting.filter((photo) => !gone.has(photo));
+    for (const photo of photos) this.#gone.add(photo);
+    this.#waiting = this.#waiting.filter((photo) => !this.#gone.has(photo));
+  }
+
+  /** Put photos back to the front, but for those that were taken back on their way. */
+  #again(photos) {
+    for (const photo of photos) this.#aloft.delete(photo);
+    this.#waiting.unshift(...photos.filter((photo) => !this.#gone.has(photo)));
   }
 
   unlock(key) {
@@ -80,8 +91,10 @@ export class Service {
     while (this.#flying < LANES && this.#waiting.length && !this.#timer && !this.#locked) {
       const group = this.#take();
       this.#flying += 1;
+      for (const photo of group) this.#aloft.add(photo);
       this.#post(group).finally(() => {
         this.#flying -= 1;
+        for (const photo of group) this.#aloft.delete(photo);
         this.#pump();
       });
     }
@@ -145,11 +158,11 @@ export class Service {
       this.#recovered();
       group.forEach((photo, i) => {
         const { error, ...result } = answer.results[i];
-        if (error) this.#fail(photo, error.kind, error.reason, error.kind === "timeout" || error.kind === "busy");
+        if (error) this.#fail(photo, error.kind, error.reason, error.kind === "timeout");
         else this.#listener.answered(photo, result, answer.model);
       });
     } else if (response.status === 401) {
-      this.#waiting.unshift(...group);
+      this.#again(group);
       this.#lock();
     } else if (response.status === 503) {
       const tired = group.filter((photo) => (photo.refused = (photo.refused ?? 0) + 1) >= BUSY_ATTEMPTS);
@@ -157,12 +170,12 @@ export class Service {
         photo.refused = 0;
         this.#fail(photo, "busy", "was not classified: the service has too much to do; try again later", true);
       }
-      this.#waiting.unshift(...group.filter((photo) => !tired.includes(photo)));
+      this.#again(group.filter((photo) => !tired.includes(photo)));
       this.#hold("busy", retryAfter(response));
     } else if (group.length > 1) {
       // Something is wrong with the request as a whole. Alone, the others will do.
       for (const photo of group) photo.attempts += 1;
-      this.#waiting.unshift(...group);
+      this.#again(group);
     } else {
       const again = response.ok || response.status >= 500 || [408, 429].includes(response.status);
       const plain = response.ok
@@ -173,14 +186,18 @@ export class Service {
   }
 
   async #unanswered(group, started) {
+    let silent = false; // whether there was a photo to answer
     for (const photo of [...group].reverse()) {
+      if (this.#gone.has(photo)) continue;
       photo.attempts += 1;
       // A file that is gone looks like a lost connection: the browser finds out while it sends.
       const readable = await photo.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+      silent ||= readable;
       if (!readable) this.#fail(photo, "gone", GONE, false);
       else if (photo.attempts >= ATTEMPTS) this.#fail(photo, "silent", SILENT, true);
-      else this.#waiting.unshift(photo);
+      else this.#again([photo]);
     }
+    if (!silent) return;
     if (this.#waiting.length) this.#failed(started);
     else this.#listener.state({ kind: "stopped" });
   }
@@ -201,6 +218,7 @@ export class Service {
   }
 
   #fail(photo, kind, reason, again) {
+    this.#aloft.delete(photo);
     this.#listener.failed(photo, { kind, reason, again });
   }
 
