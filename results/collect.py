@@ -92,9 +92,9 @@ def read_results() -> dict[str, Result]:
 
 
 def _place(approach: str) -> tuple[int, int]:
-    """Return where an approach's rows belong: in the order of the approaches, joined ones after their last member."""
+    """Return where an approach's rows belong: joined ones after their last member, those of no entry at the end."""
     order, members = list(APPROACHES), approach.split("+")
-    return max(map(order.index, members)), len(members)
+    return max(order.index(name) if name in order else len(order) for name in members), len(members)
 
 
 def make_folds_table() -> str:

@@ -65,6 +65,27 @@ def test_intervals_over_senders_are_wider_where_a_sender_fails_as_a_whole() -> N
     assert width(senders) > 2 * width(None)
 
 
+def test_intervals_are_those_of_the_drawn_senders_confusion_matrices() -> None:
+    random = np.random.default_rng(1)
+    truth, units = random.integers(0, 3, 90), random.integers(0, 12, 90)
+    predicted = np.where(random.random(90) < 0.7, truth, random.integers(0, 3, 90))
+    figures = measure(truth, np.eye(3)[predicted], ("a", "b", "c"), threshold=0, groups=[f"{u:02}" for u in units])
+    draws, drawn = np.random.default_rng(0), []
+    for _ in range(1000):
+        times = draws.multinomial(12, np.full(12, 1 / 12))
+        photos = np.repeat(np.arange(90), times[units])
+        drawn.append(score(confusion(truth[photos], predicted[photos], 3)))
+    for name, interval in figures["intervals"].items():
+        wanted = np.quantile([one[name] for one in drawn], (0.025, 0.975))
+        np.testing.assert_allclose(interval, wanted, atol=1e-4)
+
+
+def test_a_thousand_classes_can_be_measured() -> None:
+    truth = np.arange(1000).repeat(2)
+    figures = measure(truth, np.eye(1000, dtype=np.float32)[truth], [str(n) for n in range(1000)], threshold=0)
+    assert figures["intervals"]["weighted_f1"] == [1, 1]
+
+
 def test_nothing_to_measure_is_an_error() -> None:
     with pytest.raises(ValueError, match="no photos"):
         measure(np.empty(0, np.int64), np.empty((0, 2)), ("a", "b"), threshold=0)

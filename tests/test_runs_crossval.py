@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,53 @@ def test_the_record_says_what_was_run_and_names_no_path(run: Path, dataset: Path
     assert not list(run.glob("*checkpoint*")), "a finished fold needs no checkpoint"
 
 
+def test_a_run_that_is_repeated_says_who_made_its_folds(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads((run / "metrics.json").read_text())
+    again = tmp_path / "again" / "first"
+    shutil.copytree(run, again)
+    monkeypatch.setattr("clothing_classifier.runs.crossval.find_commit", lambda: "another")
+    monkeypatch.setattr("clothing_classifier.runs.crossval.available_cores", lambda: 99)
+    assert cross_validate(small(dataset, again, split="sender")) == before
+    (again / "fold-2.npz").unlink()
+    after = cross_validate(small(dataset, again, split="sender"))
+    assert after["training"]["commit"] == "; ".join(filter(None, [before["training"]["commit"], "another"]))
+    assert after["cost"]["device"] == f"{before['cost']['device']}; cpu, 99 cores"
+
+
+def test_the_record_makes_the_run_again(weights: Path, tmp_path: Path) -> None:
+    """The command of another backbone, of other folds, and with a licence that is words."""
+    plain = Settings(APPROACHES["resnet50-top10"], tmp_path / "data", tmp_path / "out", weights=str(weights))
+    assert plain.describe("crossval", "--folds random") == (
+        "clothing crossval resnet50-top10 --data data --out out --folds random --seed 0 --weights small.safetensors"
+    )
+    other = replace(plain, approach=plain.approach.with_backbone("resnet18"), weights_licence="MIT, by me")
+    assert other.describe("crossval", "--folds random --count 3") == (
+        "clothing crossval resnet50-top10 --data data --out out --folds random --count 3 --seed 0 "
+        "--backbone resnet18 --weights small.safetensors --weights-licence 'MIT, by me'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "changes", "message"),
+    [
+        ("mobilenetv2-frozen", None, {"weights": "none"}, "a frozen backbone needs weights"),
+        ("custom-cnn", None, {"epochs": 0}, "custom-cnn has no pretrained backbone"),
+        ("resnet50", "resnet5O", {}, "timm has no backbone 'resnet5O'"),
+        ("resnet50", "resnet50.badtag", {}, "timm has no weights 'resnet50.badtag'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_photos_are_loaded(
+    tmp_path: Path, name: str, backbone: str | None, changes: dict[str, Any], message: str
+) -> None:
+    approach = APPROACHES[name]
+    approach = approach.with_backbone(backbone) if backbone else approach
+    with pytest.raises(ValueError, match=message):
+        cross_validate(Settings(approach, tmp_path / "nowhere", tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_approaches_get_the_same_folds_and_a_top_approach_a_part_of_them(
     run: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -200,11 +248,6 @@ def test_frozen_features_are_computed_once_for_all_protocols(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     again = cross_validate(frozen(dataset, tmp_path / "again", weights, split="sender"))
     assert again["confusion"] == metrics["confusion"]
-
-
-def test_a_frozen_backbone_needs_weights(dataset: Path, weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs weights"):
-        cross_validate(replace(frozen(dataset, tmp_path / "run", weights), weights="none"))
 
 
 def test_another_run_a_damaged_fold_and_a_given_split_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:

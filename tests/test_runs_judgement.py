@@ -18,9 +18,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 from clothing_classifier import Classifier
 from clothing_classifier.runs import RunError, Settings, cross_validate, train
-from clothing_classifier.runs.judgement import promise_across, read_judgement
+from clothing_classifier.runs.judgement import read_judgement
 from clothing_classifier.training.approaches import APPROACHES
-from clothing_classifier.training.calibration import choose_threshold, fit_temperature
+from clothing_classifier.training.calibration import choose_threshold, fit_temperature, promise_across
 
 CLASSES = ("Dress", "Hat", "Pants")
 SENDERS = 6
@@ -158,7 +158,7 @@ def test_an_unfinished_or_damaged_one_is_named(crossvals: tuple[Path, Path], tmp
     copied = tmp_path / "copied"
     shutil.copytree(crossvals[0], copied)
     (copied / "fold-1.npz").write_bytes(b"PK")
-    with pytest.raises(RunError, match=r"copied: this cross-validation cannot be read"):
+    with pytest.raises(RunError, match=r"fold-1\.npz: is damaged"):
         read_judgement([copied], config)
     (copied / "metrics.json").unlink()
     with pytest.raises(RunError, match=r"metrics\.json is missing.*finish it"):

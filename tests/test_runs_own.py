@@ -268,7 +268,10 @@ def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> N
     assert {part: row["photos"] for part, row in metrics.items()} == {"validation": 18, "test": 18}
     classifier = Classifier.load(tmp_path / "run" / "model.onnx")
     assert classifier.card.data["parts"] == {"train": 18, "validation": 18, "test": 18}
-    assert classifier.card.promise["measured_on"] == "the validation part, 18 photos"
+    promise, test = classifier.card.promise, classifier.card.metrics["test"]
+    measured_on = f"the test part, {test['photos']} photos; chosen on the validation part, 18"
+    assert promise["measured_on"] == measured_on
+    assert {"share": promise["share"], "accuracy": promise["measured_accuracy"]} == test["sure"]
     rows = read(tmp_path / "run" / "predictions.csv")
     assert {row["part"] for row in rows} == {"validation", "test"}
     predictions = classifier.predict_batch([tmp_path / "parts" / row["path"] for row in rows])

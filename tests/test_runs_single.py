@@ -91,6 +91,9 @@ def test_the_model_knows_its_figures_its_data_and_its_command(run: Path) -> None
     assert card.training["command"] == "clothing train custom-cnn --data wardrobe --out first --split random --seed 3"
     assert card.weights["source"] == "none"
     assert card.promise["accuracy"] == 0.97
+    assert card.promise["measured_on"].startswith("the test part, ")
+    assert card.promise["share"] == card.metrics["test"]["sure"]["share"]
+    assert card.promise["measured_accuracy"] == (card.metrics["test"]["sure"]["accuracy"] or 0)
 
 
 def test_what_was_measured_is_what_the_file_says_of_the_photos(run: Path, dataset: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
+import timm
 import torch
 
 from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD, Approach, build
@@ -20,7 +21,7 @@ from clothing_classifier.training.export import Deployed, ExportError, check, ex
 from clothing_classifier.training.features import compute_features
 from clothing_classifier.training.fit import Step, compute_logits, fit
 from clothing_classifier.training.head import fit_head
-from clothing_classifier.training.networks import Classifying, Statistics
+from clothing_classifier.training.networks import Classifying, Pyramid, Statistics
 from clothing_classifier.training.recipe import Augmentation
 
 STATISTICS = Statistics(IMAGENET_MEAN, IMAGENET_STD)
@@ -238,3 +239,19 @@ def test_another_backbone_is_one_option_away() -> None:
         APPROACHES["custom-cnn"].with_backbone("resnet18")
     with pytest.raises(ValueError, match="timm has no backbone 'resnet5O' that gives maps"):
         build(APPROACHES["resnet50"].with_backbone("resnet5O"), CLASSES, STATISTICS)
+    for name in ("vit_tiny_patch16_224", "mambaout_femto"):  # of other photos, and with channels last
+        with pytest.raises(ValueError, match=f"timm has no backbone '{name}' that gives maps of photos of 256×192"):
+            build(APPROACHES["resnet50"].with_backbone(name), CLASSES, STATISTICS)
+
+
+@pytest.mark.parametrize("name", ["ghostnet_050", "repghostnet_050", "mobilenetv3_small_050", "efficientnet_lite0"])
+def test_another_backbones_maps_are_timms(name: str) -> None:
+    network = build(APPROACHES["efficientnet-b0"].with_backbone(name), CLASSES, STATISTICS).eval()
+    assert isinstance(network.features, Pyramid)
+    wanted = timm.create_model(name, features_only=True, out_indices=(-1,)).eval()
+    pixels = torch.rand(1, 3, 128, 96)
+    with torch.no_grad():
+        deepest = network.features.backbone(pixels)[-1]
+        known = network.features.backbone.state_dict()
+        wanted.load_state_dict({key: known[key] for key in wanted.state_dict()})
+        torch.testing.assert_close(deepest, wanted(pixels)[0], rtol=1e-4, atol=1e-4)

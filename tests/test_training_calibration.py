@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy", reason="needs the extra train")
 
 from clothing_classifier.evaluation.metrics import expected_calibration_error
-from clothing_classifier.training.calibration import choose_threshold, fit_temperature
+from clothing_classifier.training.calibration import Promise, choose_threshold, fit_temperature
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -42,6 +44,14 @@ def test_a_kept_promise_holds_on_the_photos_it_was_chosen_on(seed: int, count: i
         # Rounding the threshold down to four decimals may let in a photo or two more.
         assert right >= accuracy - 2 / sure.sum()
     assert promise.share == pytest.approx(sure.mean(), abs=2 / count)
+
+
+def test_a_promise_is_kept_only_if_other_photos_show_it() -> None:
+    promise = Promise(0.8, 0.97, True, 0.98, 0.7, 200)
+    assert promise.judged(0.6, 0.975) == Promise(0.8, 0.97, True, 0.975, 0.6, 200)
+    assert not promise.judged(0.6, 0.96).kept
+    assert not promise.judged(0.0, None).kept
+    assert not replace(promise, kept=False).judged(0.6, 0.99).kept
 
 
 def test_no_photos_make_no_promise() -> None:

@@ -77,6 +77,15 @@ def test_whatever_changes_the_features_has_its_own(pixels: npt.NDArray[np.uint8]
     assert len(list(cache.iterdir())) == 1 + len(others)
 
 
+def test_what_a_layer_does_without_parameters_counts_too(pixels: npt.NDArray[np.uint8], cache: Path) -> None:
+    """Two of timm's EfficientNets have the same parameters and pad differently."""
+    compute_features(build()[0], pixels, CPU)
+    other, backbone = build()
+    backbone.layer.padding_mode = "reflect"
+    compute_features(other, pixels, CPU)
+    assert backbone.looks == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"nonsense" * 99])
 def test_a_damaged_file_is_computed_again(pixels: npt.NDArray[np.uint8], cache: Path, content: bytes) -> None:
     first = compute_features(build()[0], pixels, CPU)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="needs the extra train")
 
-from clothing_classifier.training.splits import PARTS, PROTOCOLS, Protocol, SplitError, assign_folds, split
+from clothing_classifier.training.splits import PARTS, Protocol, SplitError, assign_folds, split
 
 
 def make_data(seed: int, photos: int = 700) -> tuple[list[str], list[str | None]]:
@@ -19,7 +19,7 @@ def make_data(seed: int, photos: int = 700) -> tuple[list[str], list[str | None]
     return labels, list(senders)
 
 
-@given(seed=st.integers(0, 1000), protocol=st.sampled_from(PROTOCOLS), folds=st.integers(2, 7))
+@given(seed=st.integers(0, 1000), protocol=st.sampled_from(["random", "sender"]), folds=st.integers(2, 7))
 @settings(max_examples=25, deadline=None)
 def test_every_photo_is_held_out_once_and_the_same_seed_gives_the_same_folds(
     seed: int, protocol: Protocol, folds: int

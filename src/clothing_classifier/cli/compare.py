@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-_TITLE = "Clothing classifiers compared"
-
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
@@ -25,9 +23,9 @@ _TITLE = "Clothing classifiers compared"
     help="The dataset's folder, for the photos of mistakes. Without it, photos are left out.",
 )
 @click.option("--no-photos", is_flag=True, help="Leave photos out.")
-@click.option("--title", default=_TITLE, show_default=True, help="The report's heading.")
+@click.option("--title", help="The report's heading.")
 def command(
-    runs: tuple[Path, ...], out: Path, markdown: Path | None, data: Path | None, no_photos: bool, title: str
+    runs: tuple[Path, ...], out: Path, markdown: Path | None, data: Path | None, no_photos: bool, title: str | None
 ) -> None:
     """Compare RUNs of `clothing crossval`: a Markdown table on standard output, and a report in one HTML file.
 
@@ -38,14 +36,14 @@ def command(
     Exit codes: 0, both are written; 2, a run is not finished or damaged, and the message names its file.
     """
     from clothing_classifier.evaluation.comparison import full_table, read_run
-    from clothing_classifier.evaluation.report import render
+    from clothing_classifier.evaluation.report import TITLE, render
 
     places = [run.resolve() for run in runs]
     if len(set(places)) < len(places):
         raise click.UsageError("a run is named twice")
     read = [read_run(run) for run in runs]
     table = full_table([run.result for run in read])
-    _write(out, render(read, title=title, data=data, photos=not no_photos))
+    _write(out, render(read, title=title or TITLE, data=data, photos=not no_photos))
     if markdown is not None:
         _write(markdown, table + "\n")
     click.echo(table)

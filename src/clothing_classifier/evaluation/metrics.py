@@ -13,6 +13,7 @@ _RESAMPLES: Final = 1000
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
+Counts = npt.NDArray[np.number[Any]]
 
 
 def confusion(truth: Integers, predicted: Integers, classes: int) -> Integers:
@@ -35,18 +36,21 @@ def score(matrix: Integers) -> dict[str, float]:
     >>> score(np.array([[3, 1], [0, 4]]))
     {'accuracy': 0.875, 'weighted_f1': 0.873, 'macro_f1': 0.873}
     """
-    photos = matrix.sum(1)
-    f1 = _f1(matrix)
+    return _score(np.diag(matrix), matrix.sum(1), matrix.sum(0))
+
+
+def _score(hits: Counts, photos: Counts, answers: Counts) -> dict[str, float]:
+    """Return the scores of each class's right answers, photos, and answers of any kind."""
+    f1 = _f1(hits, photos, answers)
     return {
-        "accuracy": _rounded(np.trace(matrix) / max(1, photos.sum())),
+        "accuracy": _rounded(hits.sum() / max(1, photos.sum())),
         "weighted_f1": _rounded((f1 * photos).sum() / max(1, photos.sum())),
         "macro_f1": _rounded(f1[photos > 0].mean()) if photos.any() else 0.0,
     }
 
 
-def _f1(matrix: Integers) -> npt.NDArray[np.float64]:
-    hits = np.diag(matrix)
-    return np.asarray(2 * hits / np.maximum(1, matrix.sum(0) + matrix.sum(1)), np.float64)
+def _f1(hits: Counts, photos: Counts, answers: Counts) -> npt.NDArray[np.float64]:
+    return np.asarray(2 * hits / np.maximum(1, photos + answers), np.float64)
 
 
 def expected_calibration_error(probabilities: Floats, truth: Integers) -> float:
@@ -105,7 +109,7 @@ def measure(
     predicted = probabilities.argmax(1)
     matrix = confusion(truth, predicted, len(labels))
     sure = probabilities.max(1) >= threshold
-    f1 = _f1(matrix)
+    f1 = _f1(np.diag(matrix), matrix.sum(1), matrix.sum(0))
     return {
         "photos": len(truth),
         **score(matrix),
@@ -261,14 +265,13 @@ def _intervals(
 ) -> dict[str, list[float]]:
     units = np.arange(len(truth)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = int(units.max()) + 1
-    # A resample is a sum of the drawn units' confusion matrices; only their counts differ between resamples.
-    cells = np.zeros((members, classes * classes), np.int32)
-    np.add.at(cells, (units, truth * classes + predicted), 1)
+    shares, right = np.full(members, 1 / members), truth == predicted
     random = np.random.default_rng(seed)
-    drawn = [
-        score((random.multinomial(members, [1 / members] * members) @ cells).reshape(classes, classes))
-        for _ in range(_RESAMPLES)
-    ]
+    drawn = []
+    for _ in range(_RESAMPLES):
+        times = random.multinomial(members, shares)[units]  # how often each photo was drawn
+        counted = ((truth[right], times[right]), (truth, times), (predicted, times))
+        drawn.append(_score(*(np.bincount(numbers, weights, classes) for numbers, weights in counted)))
     return {
         name: [_rounded(np.quantile([sample[name] for sample in drawn], q)) for q in (0.025, 0.975)]
         for name in drawn[0]

@@ -61,6 +61,7 @@ from clothing_classifier.evaluation.comparison import (
 )
 from clothing_classifier.images import PhotoError, open_picture
 from clothing_classifier.resizing import Resizing
+from clothing_classifier.training.calibration import PROMISE, Promise, promise_across
 
 TITLE: Final = "Clothing classifiers compared"
 """What a report is called unless it is told."""
@@ -216,6 +217,7 @@ class _Report:
         self.entrants = [_Entrant(name, i, group) for i, (name, group) in enumerate(grouped.items())]
         self.protocols = [p for p in ("sender", "random") if any(run.result.protocol == p for run in runs)]
         self.series = {id(run): entrant.series for entrant in self.entrants for run in entrant.runs.values()}
+        self._promises: dict[int, Promise] = {}
 
     @cached_property
     def doubts(self) -> list[Doubt]:
@@ -299,10 +301,10 @@ class _Report:
                 if ends := _interval(best.result):
                     about += f", {ends[0]:.2f} to {ends[1]:.2f}"
                 tiles.append((decimals(best.result.figure("weighted_f1")), self._label(best), about))
-        share = _coverage_at(self._best.result, 0.03)
-        if share is not None:
-            about = f"of the photos answered with 3\u00a0% wrong, {PROTOCOLS[self._best.result.protocol]}"
-            tiles.append((percent(round(share, 2)), self._label(self._best), about))
+        named = self._named(self._best)
+        about = f"of the photos named, {_precise(named.measured_accuracy)} of them rightly, "
+        about += f"{PROTOCOLS[self._best.result.protocol]}, each by a threshold from the others"
+        tiles.append((percent(round(named.share, 2)), self._label(self._best), about))
         anchor = PUBLISHED[0]
         about = f"weighted F1, {anchor.split}, published"
         tiles.append((decimals(anchor.figures["weighted_f1"], 2), anchor.model, about))
@@ -418,18 +420,23 @@ class _Report:
             )
         return join(parts)
 
-    def _sureness(self, best: Run) -> Markup | None:
-        error = best.result.figure("expected_calibration_error")
-        share = _coverage_at(best.result, 0.03)
+    def _named(self, run: Run) -> Promise:
+        """Return what the run names if it promises to be right, no fold by a threshold that was chosen on itself."""
+        if id(run) not in self._promises:
+            self._promises[id(run)] = promise_across(run.probabilities.astype(np.float64), run.truth, run.folds)
+        return self._promises[id(run)]
+
+    def _sureness(self, best: Run) -> Markup:
+        error, named = best.result.figure("expected_calibration_error"), self._named(best)
         parts = []
         if error is not None:
             parts.append(f"Its probabilities are off by {error * 100:.1f} points on average. ")
-        if share is not None:
-            parts.append(
-                f"Asked to keep silent where it is unsure, it answers {percent(round(share, 2))} of the photos "
-            )
-            parts.append("and is right in 97 % of these.")
-        return join(parts) if parts else None
+        parts.append(
+            f"Asked to be right in {percent(PROMISE)} of what it names, and to keep silent otherwise, it names "
+            f"{percent(round(named.share, 2))} of the photos and is right in {_precise(named.measured_accuracy)} of "
+            "these, each fold by a threshold that was chosen on the others."
+        )
+        return join(parts)
 
     def _cautions(self) -> Iterator[Markup]:
         texts = []
@@ -721,8 +728,9 @@ class _Report:
                     cells.append(
                         _cell(f"{risk[1] * 100:.1f} %" if near and risk else "", risk[1] if near and risk else None)
                     )
-                share = _coverage_at(run.result, 0.03)
-                cells.append(_cell(percent(share) if share is not None else "", share))
+                named = self._named(run)
+                cells.append(_cell(percent(named.share), named.share))
+                cells.append(_cell(_precise(named.measured_accuracy), named.measured_accuracy))
                 error = run.result.figure("expected_calibration_error")
                 cells.append(_cell(decimals(error), error))
                 rows.append(tag("tr", cells, data_series=self.series[id(run)]))
@@ -731,7 +739,7 @@ class _Report:
             charts.append(_figure("Key", tag("ul", names, class_="names")))
         parts.append(tag("div", charts, class_="charts"))
         heads = [("approach", ""), ("folds", ""), *(("wrong", f"at {percent(level)}") for level in levels)]
-        heads += [("answered", "at 3 % wrong"), ("calibration", "error")]
+        heads += [("named", f"to be {percent(PROMISE)} right"), ("right", "of these"), ("calibration", "error")]
         head = tag(
             "tr", (tag("th", a, tag("small", b), scope="col", class_="text" if not b else None) for a, b in heads)
         )
@@ -1115,10 +1123,8 @@ def _coverage(result: Result) -> list[tuple[float, float]]:
     return sorted((coverage, risk) for coverage, risk in points if coverage is not None and risk is not None)
 
 
-def _coverage_at(result: Result, risk: float) -> float | None:
-    """Return the largest share of the photos that can be answered with at most so many wrong, ``None`` if unknown."""
-    points = _coverage(result)
-    return max((coverage for coverage, found in points if found <= risk), default=0.0) if points else None
+def _precise(share: float) -> str:
+    return f"{share * 100:.1f}\u00a0%"
 
 
 def _reliability(result: Result) -> list[tuple[float, float, float]]:

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -181,6 +182,7 @@ def _run_fold(
         curves=np.array([[row[name] for name in CURVES] for row in curves]).reshape(-1, len(CURVES)),
         mistakes=np.flatnonzero(judging)[mistakes],
         maps=maps,
+        made=np.array([find_commit() or "", __version__, _describe(device)]),
     )
     checkpoint.unlink(missing_ok=True)
 
@@ -262,17 +264,32 @@ def _finish(
 
     curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
     write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
-    cores = available_cores()
+    # Folds from before they said so were made by whoever measures them, as far as anybody knows.
+    now = [find_commit() or "", __version__, _describe(device)]
+    commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     return conclude(
         settings.out,
         Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits),
         protocol=protocol,
         seed=settings.seed,
         seconds=[float(result["seconds"]) for result in found],
-        cost=json.loads((settings.out / "cost.json").read_text("utf-8"))
-        | {"device": device.type if device.type != "cpu" else f"cpu, {cores} core{'' if cores == 1 else 's'}"},
-        command=settings.describe("crossval", f"--folds {protocol}"),
+        cost=json.loads((settings.out / "cost.json").read_text("utf-8")) | {"device": _all_of(devices)},
+        command=settings.describe(
+            "crossval", f"--folds {protocol} --count {settings.folds}" if settings.folds != 5 else f"--folds {protocol}"
+        ),
+        version=_all_of(versions),
+        commit=_all_of(commits) or None,
     )
+
+
+def _describe(device: torch.device) -> str:
+    cores = available_cores()
+    return device.type if device.type != "cpu" else f"cpu, {cores} core{'' if cores == 1 else 's'}"
+
+
+def _all_of(values: Sequence[str]) -> str:
+    """Return what the folds say of how they were made: one thing, unless the run went on under other conditions."""
+    return "; ".join(dict.fromkeys(filter(None, values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +322,8 @@ def conclude(
     seconds: Sequence[float],
     cost: dict[str, Any],
     command: str,
+    version: str,
+    commit: str | None,
 ) -> dict[str, Any]:
     """Calibrate each fold by the others, measure, and write ``predictions.csv`` and ``metrics.json``.
 
@@ -316,6 +335,8 @@ def conclude(
         seconds: of each fold's training.
         cost: of the network.
         command: that makes the run again.
+        version: of this package, that made it.
+        commit: of its checkout, likewise, ``None`` where there was none.
 
     Returns:
         The content of ``metrics.json``.
@@ -354,7 +375,7 @@ def conclude(
         ),
         "temperatures": [round(value, 4) for value in temperatures],
         "cost": {**cost, "training_seconds": round(sum(seconds))},
-        "training": {"command": command, "version": __version__, "commit": find_commit()},
+        "training": {"command": command, "version": version, "commit": commit},
     }
     for row, spent in zip(metrics["folds"], seconds, strict=True):
         row["seconds"] = round(spent)
@@ -363,13 +384,15 @@ def conclude(
 
 
 def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return a fold's arrays by their names.
+    """Return a fold's arrays by their names; those of joined folds have only ``logits`` and ``seconds``.
 
     Raises:
         RunError: the file is damaged.
     """
     try:
         with np.load(file) as arrays:
-            return {name: arrays[name] for name in ("logits", "seconds", "curves", "mistakes", "maps")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            found = dict(arrays)
+            found["logits"], found["seconds"]  # what every fold has
+            return found
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise RunError(f"{file}: is damaged ({error}); delete it, then repeat the command to make it again") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -121,6 +122,8 @@ def _join_crossvals(
         seconds=seconds,
         cost=cost,
         command=_command(members, out),
+        version=__version__,
+        commit=find_commit(),
     )
 
 
@@ -212,7 +215,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_folds(folder: Path) -> list[dict[str, str]]:
     try:
-        with (folder / "folds.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / "folds.csv").open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
             return list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{folder / 'folds.csv'}: cannot be read ({error}); repeat the run in a new folder") from error

@@ -7,22 +7,19 @@ folds have judged every photo; from them come its temperature, the threshold of 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.runs.crossval import fold_file, read_fold
 from clothing_classifier.runs.folder import RunError
 
-if TYPE_CHECKING:
-    from clothing_classifier.training.calibration import Promise
-
 _SAME: Final = ("approach", "backbone", "recipe", "sides", "resizing", "labels", "weights")
-_AIMS: Final = (0.97, 0.9725, 0.975, 0.9775, 0.98, 0.985, 0.99)
-"""Shares of right answers that a threshold is chosen for, from the promise upwards."""
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")
 """Of a cross-validation's figures, what its own folder and `results/` hold and a card does not need."""
 
@@ -58,7 +55,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     Raises:
         RunError: a folder holds no finished cross-validation, or one of something else.
     """
-    from clothing_classifier.training.calibration import fit_temperature
+    from clothing_classifier.training.calibration import fit_temperature, promise_across
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
     protocols = [run.protocol for run in runs]
@@ -88,40 +85,6 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     )
 
 
-def promise_across(
-    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
-) -> Promise:
-    """Choose the threshold on all photos, as strictly as it takes for the promise to hold across folds.
-
-    A threshold that just keeps the promise on the photos that it was chosen on breaks it on others as often as not. So
-    each fold is measured with the threshold that was chosen on the other folds, and the aim is raised above the promise
-    until all folds together keep it.
-
-    Args:
-        probabilities: out of fold, ``[N, classes]``.
-        truth: class numbers, ``int64 [N]``.
-        folds: the fold in which each photo was held out, ``int64 [N]``.
-
-    Returns:
-        The threshold, and the share and accuracy across folds; kept only if the promise was kept there.
-    """
-    from clothing_classifier.training.calibration import PROMISE, Promise, choose_threshold
-
-    confident, right = probabilities.max(1), probabilities.argmax(1) == truth
-    for aim in _AIMS:
-        sure = np.zeros(len(truth), bool)
-        for fold in np.unique(folds):
-            own = folds == fold
-            sure[own] = confident[own] >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
-        accuracy = float(right[sure].mean()) if sure.any() else 0.0
-        if accuracy >= PROMISE:
-            break
-    chosen = choose_threshold(probabilities, truth, aim)
-    kept = chosen.kept and accuracy >= PROMISE
-    share = round(float(sure.mean()), 4)
-    return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), share, len(truth))
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     protocol: str
@@ -138,7 +101,9 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / "predictions.csv").open(
+            encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline=""
+        ) as file:
             rows = list(csv.DictReader(file))
         labels = config["labels"]
         folds = np.array([int(row["fold"]) for row in rows])
@@ -146,8 +111,7 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
         probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
         logits = np.empty(probabilities.shape, np.float32)
         for fold in range(config["folds"]):
-            with np.load(folder / f"fold-{fold}.npz") as arrays:
-                logits[folds == fold] = arrays["logits"]
+            logits[folds == fold] = read_fold(fold_file(folder, fold))["logits"]
         run = _Run(config["protocol"], logits, probabilities, truth, folds, metrics)
     except FileNotFoundError as error:
         raise RunError(

@@ -61,8 +61,6 @@ FOLDS: Final = 5
 FEWEST: Final = 3
 """Photos of a class without which nothing can be said about it."""
 
-FEWEST_ANSWERS: Final = 30
-"""Answers without which a threshold proves nothing, as in `choose_threshold`."""
 
 SPARED: Final = 0.05
 """Share of the photos that may go without an answer so that strangers do too."""
@@ -315,9 +313,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     return _Learned(
         head=photos.solve(np.ones(len(truth), bool), settings.seed),
         temperature=calibrate(logits, truth),
-        promise=replace(
-            promise, kept=promise.kept and accuracy >= promise.accuracy, share=share, measured_accuracy=accuracy
-        ),
+        promise=promise.judged(share, accuracy),
         measured_on=f"{len(truth)} photos, each fold by head, temperature and threshold from the others",
         metrics={"folds": figures},
         table=(("path", "label", "sender", "fold", "predicted", *labels), rows),
@@ -336,6 +332,7 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     calibrating = parts == "validation"
     temperature = calibrate(logits[calibrating], truth[calibrating])
     probabilities = soften(logits, temperature)
+    chosen_on = int(calibrating.sum())
     promise = make_promise(probabilities[calibrating], truth[calibrating])
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[Sequence[Any]] = []
@@ -349,8 +346,8 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     return _Learned(
         head=head,
         temperature=temperature,
-        promise=promise,
-        measured_on=f"the validation part, {int(calibrating.sum())} photos",
+        promise=promise.judged(**metrics["test"]["sure"]),
+        measured_on=f"the test part, {metrics['test']['photos']} photos; chosen on the validation part, {chosen_on}",
         metrics=metrics,
         table=(("path", "part", "label", "predicted", *labels), rows),
         folds=0,
@@ -426,7 +423,7 @@ def make_promise(probabilities: npt.NDArray[np.float64], labels: Integers) -> Pr
     Returns:
         The threshold and what it does on these photos; kept only if there are answers enough to show it.
     """
-    from clothing_classifier.training.calibration import choose_threshold
+    from clothing_classifier.training.calibration import FEWEST_ANSWERS, choose_threshold
 
     promise = choose_threshold(probabilities, labels)
     best = probabilities.max(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,29 +70,57 @@ class Settings:
             command: ``train`` or ``crossval``.
             choice: the option of how photos are split, as it was decided.
         """
-        words = ["clothing", command, self.approach.name, "--data", self.data.resolve().name]
+        words = ["clothing", command, self.approach.entry or self.approach.name, "--data", self.data.resolve().name]
         words += ["--out", self.out.resolve().name, *choice.split(), "--seed", str(self.seed)]
         if self.approach.backbone is not None:
+            if self.approach.entry is not None:
+                words += ["--backbone", self.approach.backbone]
             words += ["--weights", self.weights if self.weights in ("hub", "none") else Path(self.weights).name]
+            if self.weights_licence is not None:
+                words += ["--weights-licence", self.weights_licence]
         if self.epochs is not None:
             words += ["--epochs", str(self.epochs)]
         for folder in self.crossvals:
             words += ["--crossval", folder.resolve().name]
-        return " ".join(words)
+        return shlex.join(words)
 
 
 def settle(settings: Settings) -> Approach:
     """Return the approach with what the settings change in it.
 
     A network without pretrained weights has no blocks that could stay as they are, and none that need to learn slower.
+
+    Raises:
+        ValueError: there is nothing that could learn, or timm does not know the backbone.
     """
     approach = settings.approach
     recipe = approach.recipe
     if settings.epochs is not None:
         recipe = replace(recipe, epochs=settings.epochs)
+    if recipe.epochs == 0 and approach.backbone is None:
+        raise ValueError(f"{approach.name} has no pretrained backbone, so it learns nothing in 0 epochs; give it some")
+    if recipe.epochs == 0 and settings.weights == "none":
+        raise ValueError("a frozen backbone needs weights; choose --weights hub or a file")
+    if approach.backbone is not None:
+        _require_backbone(approach.backbone)
     if approach.backbone is not None and settings.weights == "none":
         recipe = replace(recipe, head_rate=1.0, block_decay=1.0, still=0)
     return replace(approach, recipe=recipe)
+
+
+def _require_backbone(name: str) -> None:
+    """Make sure that timm knows a backbone's name, before photos are loaded for it."""
+    import timm
+
+    try:
+        known = timm.is_model(name)
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the name's tag is unknown
+        raise ValueError(
+            f"timm has no weights {name!r} ({error}); timm.list_pretrained() names those it has"
+        ) from error
+    if not known:
+        raise ValueError(f"timm has no backbone {name!r}; timm.list_models() names those of this version")
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ def _finish(
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
     training: dict[str, Any] = {}
+    chosen = None
     if judgement is not None:
         temperature, promise = judgement.temperature, judgement.promise
         training["crossvals"] = judgement.sources
@@ -184,7 +185,7 @@ def _finish(
         logits = compute_logits(network, pixels)
         temperature = fit_temperature(logits, truth)
         chosen = choose_threshold(soften(logits, temperature), truth)
-        promise = {**chosen.to_dict(), "measured_on": f"the validation part, {len(truth)} photos"}
+        promise = chosen.to_dict()
     counts = Counter(photo.label for photo in loaded.photos)
     card = ModelCard(
         name=approach.name,
@@ -227,10 +228,16 @@ def _finish(
     if judgement is not None:
         metrics = judgement.metrics
     else:
+        assert chosen is not None
         # Measured through the file and the class that users have, so that what is measured is what ships.
         metrics, rows = _measure_file(model, prepared, card.threshold, settings.seed)
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
-    write_bytes(model, pack(graph, replace(card, metrics=metrics, training={**card.training, **training})))
+        test = metrics["test"]
+        promise = chosen.judged(**test["sure"]).to_dict() | {
+            "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}"
+        }
+    training = {**card.training, **training}
+    write_bytes(model, pack(graph, replace(card, promise=promise, metrics=metrics, training=training)))
     write_bytes(settings.out / "metrics.json", to_json(metrics))
     return metrics
 

@@ -33,6 +33,7 @@ class Approach:
             defaults change; ``None`` for the project's own network.
         top: how many classes it knows, the most frequent ones; ``None`` for all.
         sides: whether the head tells the middle of a photo from its sides, see `Pyramid`.
+        entry: the name of the entry that this is with another backbone, ``None`` for the entry itself.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Approach:
     backbone: str | None = None
     top: int | None = None
     sides: bool = False
+    entry: str | None = None
 
     @property
     def frozen(self) -> bool:
@@ -58,7 +60,8 @@ class Approach:
         if self.backbone is None:
             raise ValueError(f"{self.name} is a network of its own and has no backbone to replace")
         endings = ("-frozen" if self.frozen else "") + (f"-top{self.top}" if self.top else "")
-        return replace(self, name=backbone + endings, summary=f"{backbone}, as {self.name}", backbone=backbone)
+        name, summary = backbone + endings, f"{backbone}, as {self.name}"
+        return replace(self, name=name, summary=summary, backbone=backbone, entry=self.name)
 
 
 _FROZEN: Final = Recipe(epochs=0)
@@ -195,19 +198,22 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
         widths = (48, 96, 192, 320)
         return Classifying(custom_cnn(widths), widths[-1], classes, statistics, approach.recipe.dropout)
     import timm
+    from timm.models.efficientnet import EfficientNet
+    from timm.models.mobilenetv3 import MobileNetV3
 
     try:
         backbone: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0)
-        if all(hasattr(backbone, part) for part in ("conv_stem", "bn1", "blocks")):
+        if isinstance(backbone, EfficientNet | MobileNetV3):
             backbone = Stages(backbone)
         else:
             backbone = timm.create_model(
                 approach.backbone, pretrained=False, features_only=True, out_indices=(-3, -2, -1)
             )
+        features = Pyramid(backbone, sides=approach.sides, height=approach.height, width=approach.width)
     except Exception as error:  # timm raises what its models happen to raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"timm has no backbone {approach.backbone!r} that gives maps ({error}); "
-            "timm.list_models() names those of this version"
+            f"timm has no backbone {approach.backbone!r} that gives maps of photos of {approach.height}×"
+            f"{approach.width} pixels ({reason}); timm.list_models() names those of this version"
         ) from error
-    features = Pyramid(backbone, sides=approach.sides)
     return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)

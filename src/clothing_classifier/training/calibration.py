@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,11 @@ import numpy.typing as npt
 PROMISE = 0.97
 """Share of the answers above the threshold that shall be right."""
 
-_FEWEST_ANSWERS = 30
+_AIMS = (0.97, 0.9725, 0.975, 0.9775, 0.98, 0.985, 0.99)
+"""Shares of right answers that a threshold is chosen for, from the promise upwards."""
+
+FEWEST_ANSWERS = 30
+"""Answers without which a threshold proves nothing."""
 
 
 def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
@@ -56,7 +60,7 @@ class Promise:
         threshold: an answer whose probability is below it is "not sure".
         accuracy: the share of answers at or above it that shall be right.
         kept: whether the measured photos allow it; if not, the threshold is the one that comes nearest.
-        measured_accuracy: the share of them that was right on the photos it was chosen on.
+        measured_accuracy: the share of them that was right, on the photos it was chosen on or as `judged` on others.
         share: the share of those photos that get an answer.
         photos: how many photos it was chosen on.
     """
@@ -71,6 +75,16 @@ class Promise:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)
+
+    def judged(self, share: float, accuracy: float | None) -> Promise:
+        """Return what the threshold does on other photos than those it was chosen on: only that can show it kept.
+
+        Args:
+            share: of those photos that get an answer.
+            accuracy: the share of these answers that is right, ``None`` where there are none.
+        """
+        right = accuracy or 0.0
+        return replace(self, share=share, measured_accuracy=right, kept=self.kept and right >= self.accuracy)
 
 
 def choose_threshold(
@@ -98,10 +112,42 @@ def choose_threshold(
     right = np.cumsum(probabilities.argmax(1)[order] == labels[order]) / answers
     # Equal probabilities stand or fall together: only the last of a run of equals can be a threshold.
     ends = np.append(best[order][:-1] > best[order][1:], True)
-    enough = ends & (answers >= min(_FEWEST_ANSWERS, count))
+    enough = ends & (answers >= min(FEWEST_ANSWERS, count))
     keeping = np.flatnonzero(enough & (right >= accuracy))
     candidates = np.flatnonzero(enough)
     last = int(keeping[-1]) if len(keeping) else int(candidates[np.argmax(right[candidates])])
     # Rounded down to what the card shows, so that the threshold's own photo stays above it.
     threshold = float(np.floor(best[order][last] * 1e4) / 1e4)
     return Promise(threshold, accuracy, bool(len(keeping)), float(right[last]), (last + 1) / count, count)
+
+
+def promise_across(
+    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
+) -> Promise:
+    """Choose the threshold on all photos, as strictly as it takes for the promise to hold across folds.
+
+    A threshold that just keeps the promise on the photos that it was chosen on breaks it on others as often as not. So
+    each fold is measured with the threshold that was chosen on the other folds, and the aim is raised above the promise
+    until all folds together keep it.
+
+    Args:
+        probabilities: out of fold, ``[N, classes]``.
+        truth: class numbers, ``int64 [N]``.
+        folds: the fold in which each photo was held out, ``int64 [N]``.
+
+    Returns:
+        The threshold, and the share and accuracy across folds; kept only if the promise was kept there.
+    """
+    confident, right = probabilities.max(1), probabilities.argmax(1) == truth
+    for aim in _AIMS:
+        sure = np.zeros(len(truth), bool)
+        for fold in np.unique(folds):
+            own = folds == fold
+            sure[own] = confident[own] >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
+        accuracy = float(right[sure].mean()) if sure.any() else 0.0
+        if accuracy >= PROMISE:
+            break
+    chosen = choose_threshold(probabilities, truth, aim)
+    kept = chosen.kept and accuracy >= PROMISE
+    share = round(float(sure.mean()), 4)
+    return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), share, len(truth))

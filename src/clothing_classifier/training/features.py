@@ -47,7 +47,7 @@ def compute_features(
         Two arrays ``float32 [N, D]``.
     """
     found = _recall(
-        _key(network, pixels),
+        _key(network, pixels, device),
         (_VIEWS, len(pixels), network.head.in_features),
         lambda: _compute(network, pixels, device, progress),
     )
@@ -126,9 +126,11 @@ def _compute(
     return found
 
 
-def _key(network: Classifying, pixels: Pixels) -> str:
-    # The regions that a photo is cut into have no parameters; their number shows in the features'.
-    digest = hashlib.sha256(f"features 2 {network.head.in_features} {pixels.shape}".encode())
+def _key(network: Classifying, pixels: Pixels, device: torch.device) -> str:
+    # Regions have no parameters, and their number shows in the features'. Nor have padding, activations and the like:
+    # these show in how PyTorch describes the network.
+    about = f"features 3 {device.type} {network.head.in_features} {pixels.shape} {network.features}"
+    digest = hashlib.sha256(about.encode())
     digest.update(np.ascontiguousarray(pixels).data)
     for name, value in network.state_dict().items():
         untouched = name in _STANDARDISATION and bool((value == _STANDARDISATION[name]).all())

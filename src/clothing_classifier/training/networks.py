@@ -153,19 +153,28 @@ class Pyramid(nn.Module):
     Args:
         backbone: ``float [N, 3, H, W]`` → a list of maps, the deepest last.
         sides: whether each band's middle and sides are told apart.
+        height: rows of the picture that the backbone is tried on, pixels.
+        width: its columns.
+
+    Raises:
+        ValueError: the backbone gives something else, such as maps with their channels last.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, backbone: nn.Module, *, sides: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, *, sides: bool = False, height: int = 64, width: int = 64) -> None:
         super().__init__()
         self.backbone = backbone
         self.sides = sides
         was_training = backbone.training
         with torch.no_grad():
-            maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+            maps = backbone.eval()(torch.zeros(1, 3, height, width))
         backbone.train(was_training)
+        # In the deepest map there are fewest places and most channels: told apart only by what timm says of them.
+        said = getattr(backbone, "feature_info", None)
+        if said is not None and [one.shape[1] for one in maps] != list(said.channels()):
+            raise ValueError("its maps have their channels last")
         self.channels: int = _BANDS * (1 + sides) * sum(one.shape[1] for one in maps)
         self.register_buffer("centre", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 Protocol = Literal["random", "sender"]
-PROTOCOLS: Final[tuple[Protocol, ...]] = ("random", "sender")
 
 PARTS: Final = ("train", "validation", "test")
 SEVENTHS: Final = 7
