@@ -137,13 +137,14 @@ def read_kept(file: Path, layout: Layout, top: int) -> Kept:
 
 def _whole(file: Path, *, quoted: bool) -> Iterator[bytes]:
     """Yield the file's rows, each with its line's end; not the last one if it has none."""
-    row = b""
+    row, quotes = bytearray(), 0
     with file.open("rb") as lines:
         for line in lines:
             row += line
-            if row.endswith(b"\n") and not (quoted and row.count(b'"') % 2):
-                yield row
-                row = b""
+            quotes += line.count(b'"')
+            if line.endswith(b"\n") and not (quoted and quotes % 2):
+                yield bytes(row)
+                row, quotes = bytearray(), 0
 
 
 def _parse(text: bytes, layout: Layout, top: int) -> dict[str, Any]:

@@ -201,6 +201,8 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
     from timm.models.efficientnet import EfficientNet
     from timm.models.mobilenetv3 import MobileNetV3
 
+    from clothing_classifier.execution import first_line
+
     try:
         backbone: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0)
         if isinstance(backbone, EfficientNet | MobileNetV3):
@@ -211,9 +213,8 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
             )
         features = Pyramid(backbone, sides=approach.sides, height=approach.height, width=approach.width)
     except Exception as error:  # timm raises what its models happen to raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"timm has no backbone {approach.backbone!r} that gives maps of photos of {approach.height}×"
-            f"{approach.width} pixels ({reason}); timm.list_models() names those of this version"
+            f"{approach.width} pixels ({first_line(error)}); timm.list_models() names those of this version"
         ) from error
     return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)

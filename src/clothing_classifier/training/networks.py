@@ -171,7 +171,7 @@ class Pyramid(nn.Module):
         with torch.no_grad():
             maps = backbone.eval()(torch.zeros(1, 3, height, width))
         backbone.train(was_training)
-        # In the deepest map there are fewest places and most channels: told apart only by what timm says of them.
+        # Maps with their channels last have a width where channels should be; only timm's word tells that.
         said = getattr(backbone, "feature_info", None)
         if said is not None and [one.shape[1] for one in maps] != list(said.channels()):
             raise ValueError("its maps have their channels last")
