@@ -14,16 +14,20 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="needs the extra train")
 
+import torch
+
 from clothing_classifier import Classifier
 from clothing_classifier.card import read_model
 from clothing_classifier.cli import main
 from clothing_classifier.evaluation.comparison import read_run
 from clothing_classifier.evaluation.report import render
 from clothing_classifier.runs import RunError, Settings, cross_validate, join_runs, train
-from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD, build
 from clothing_classifier.training.calibration import fit_temperature, soften
+from clothing_classifier.training.export import export
 from clothing_classifier.training.graft import graft
-from clothing_classifier.training.joining import JoinError, join
+from clothing_classifier.training.joining import JoinError, join, read_head
+from clothing_classifier.training.networks import Statistics
 
 CLASSES = ("Dress", "Hat", "Pants")
 MEMBERS = {"one": 2, "other": 1}
@@ -134,6 +138,18 @@ def test_a_joined_model_takes_another_head_and_can_be_joined_again(dataset: Path
     assert len(graft(model.content, head, np.zeros(5, np.float32), pixels).graph.output) == 3
     again = join([model.content] * 2, [model.card.temperature] * 2, model.card.temperature, pixels)
     assert len(again.graph.output) == 3
+
+
+def test_a_last_layer_without_a_bias_is_joined_too() -> None:
+    torch.manual_seed(0)
+    network = build(APPROACHES["custom-cnn"], 3, Statistics(IMAGENET_MEAN, IMAGENET_STD)).eval()
+    assert not network.head.bias.any(), "a fresh head's, which the exporter drops"
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 128, 112, 3), np.uint8)
+    content = export(network, 1.0, pixels).SerializeToString()
+    weight, bias = read_head(content)
+    assert weight.shape == (3, network.head.in_features)
+    np.testing.assert_array_equal(bias, np.zeros(3))
+    assert len(join([content] * 2, [1.0] * 2, 1.0, pixels).graph.output) == 3
 
 
 def test_models_of_other_classes_are_refused(runs: Path) -> None:

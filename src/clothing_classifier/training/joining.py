@@ -124,7 +124,7 @@ def read_head(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
     if layer is None or layer.op_type != "Gemm" or layer.input[0] != "embedding" or not transposed:
         raise graft.GraftError("a model's probabilities do not come from one linear layer; export it again")
     # The exporter leaves the division by the temperature to the runtime, so the runtime is asked.
-    names = list(layer.input[1:3])
+    names = list(layer.input[1:])
     del model.graph.output[:]
     graft.prune(model.graph, tuple(names))
     model.graph.output.extend(
@@ -132,8 +132,10 @@ def read_head(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
     )
     (given,) = model.graph.input
     shape = [dimension.dim_value or 1 for dimension in given.type.tensor_type.shape.dim]
-    weight, bias = graft.run(model.SerializeToString(), tuple(names), np.zeros(shape, np.uint8), "a model's last layer")
-    return weight, bias
+    weight, *bias = graft.run(
+        model.SerializeToString(), tuple(names), np.zeros(shape, np.uint8), "a model's last layer"
+    )
+    return weight, bias[0] if bias else np.zeros(len(weight), np.float32)  # the exporter drops a bias of zeros
 
 
 def _check(
