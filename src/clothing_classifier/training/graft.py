@@ -199,11 +199,12 @@ def run(model: bytes, outputs: tuple[str, ...], pixels: npt.NDArray[np.uint8], w
     """
     import onnxruntime
 
+    from clothing_classifier.execution import first_line
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, and told once
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return list(session.run(outputs, {"pixels": pixels}))
     except Exception as error:  # onnxruntime's exceptions have no common class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise GraftError(f"{what} cannot be run ({reason}); give another base model") from error
+        raise GraftError(f"{what} cannot be run ({first_line(error)}); give another base model") from error
