@@ -125,7 +125,7 @@ def write_run(
         ),
     )
     columns = ("fold", "epoch", "learning_rate", "train_loss", "validation_loss", "validation_accuracy", "seconds")
-    rows = [(f, e, 1e-3, 2 / (e + 1), 2.1 / (e + 1), 0.2 * (e + 1), 3.5) for f in range(5) for e in range(epochs)]
+    rows = [(f, e, 1e-3, 2 / e, 2.1 / e, 0.2 * e, 3.5) for f in range(5) for e in range(1, epochs + 1)]
     write_table(folder / "curves.csv", columns, rows)
     if evidence:
         maps = np.full((len(truth), 2, 4, 3), np.nan, np.float16)

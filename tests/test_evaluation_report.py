@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,6 +290,29 @@ def test_a_label_that_looks_wrong_is_flagged(compared: list[Run]) -> None:
     assert "1 label of 60 looks wrong" in said
     assert "2 of 3 approaches say Shirt" in said
     assert "images/photo-008.png" in said
+
+
+def test_epochs_are_counted_as_the_run_counts_them(make: Make) -> None:
+    run = make(0.9, epochs=3)
+    assert {point.epoch for point in run.curves} == {1, 2, 3}
+    curves = re.search(r'<section id="curves".*?</section>', render([run]), re.DOTALL)
+    assert curves
+    assert re.findall(r"<tr><td>(\d+)</td>", curves[0]) == ["1", "2", "3"]
+
+
+def test_training_is_compared_on_one_device_only(make: Make) -> None:
+    def draw(seconds: int, device: str, approach: str) -> Run:
+        run = make(0.8, approach=approach)
+        cost = {**run.result.metrics["cost"], "training_seconds": seconds, "device": device}
+        return replace(run, result=replace(run.result, metrics={**run.result.metrics, "cost": cost}))
+
+    made = [draw(60, "cpu, 1 core", "a"), draw(120, "cpu, 1 core", "b"), draw(600, "cuda", "c")]
+    page = render(made)
+    chart = re.search(r"<svg[^>]*>(?:(?!</svg>).)*minutes of training.*?</svg>", page, re.DOTALL)
+    assert chart
+    assert set(re.findall(r"\b[abc]: \d+", chart[0])) == {"a: 1", "b: 2"}
+    assert "Training is compared where it ran on the same: cpu, 1 core." in words(page)
+    assert "10 min<small>cuda</small>" in page
 
 
 # Photos

@@ -156,6 +156,7 @@ def test_it_overfits_eight_pictures(trained: Approach, pictures: npt.NDArray[np.
     data = (pictures, EIGHT)
     network, curves = fit(network, data, data, recipe, fill=(0, 0, 0), seed=0, device=CPU, checkpoint=tmp_path / "c.pt")
     assert curves[-1]["train_loss"] < 0.1 < curves[0]["train_loss"]
+    assert [row["epoch"] for row in curves] == list(range(1, recipe.epochs + 1))
     assert (compute_logits(network, pictures).argmax(1) == EIGHT).all()
 
 

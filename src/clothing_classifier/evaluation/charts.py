@@ -278,9 +278,10 @@ def scatter(title: str, description: str, spots: Sequence[Spot], x: Axis, y: Axi
     parts: list[str] = [frame.axes()]
     taken = []
     for spot in spots:
-        for value, _ in spot.y:
-            across, down = frame.at(spot.x, value)
-            taken.append((across - 6, down - 6, across + 6, down + 6))
+        places = [frame.at(spot.x, value) for value, _ in spot.y]
+        taken += [(across - 6, down - 6, across + 6, down + 6) for across, down in places]
+        heights = [down for _, down in places]
+        taken.append((places[0][0] - 2, min(heights), places[0][0] + 2, max(heights)))  # the line that joins them
     for spot in spots:
         places = [frame.at(spot.x, value) for value, _ in spot.y]
         pieces: list[str] = [tag("title", spot.name)]
@@ -303,6 +304,7 @@ def _label(name: str, places: Sequence[tuple[float, float]], taken: Sequence[_Bo
     """Return the first free place for a name beside one of its points, or ``None``."""
     wide, high = 6.3 * len(name), 13.0
     for across, down in places:
+        clamped = min(max(across - wide / 2, frame.left + 2), frame.width - 2 - wide)
         for left, top in (
             (across + 9, down - high / 2),
             (across - 9 - wide, down - high / 2),
@@ -312,6 +314,10 @@ def _label(name: str, places: Sequence[tuple[float, float]], taken: Sequence[_Bo
             (across + 8, down + 6),
             (across - 8 - wide, down - 6 - high),
             (across - 8 - wide, down + 6),
+            (clamped, down - 8 - high),
+            (clamped, down + 8),
+            (clamped, down - 12 - 2 * high),
+            (clamped, down + 12 + high),
         ):
             box = (left, top, left + wide, top + high)
             inside = box[0] >= frame.left and box[2] <= frame.width - 2 and box[1] >= 0 and box[3] <= frame.bottom

@@ -82,9 +82,23 @@ PUBLISHED: Final = (
     Published("ResNet50", "ImageNet", 17, "random", *_STARTED_FROM, {"weighted_f1": 0.61}),
     Published("ResNet50", "ImageNet", 10, "random", *_STARTED_FROM, {"weighted_f1": 0.70}),
     Published("Xception", "ImageNet", 10, "the subset's test folder", *_BOOKCAMP, {"accuracy": 0.903}),
-    Published("ResNet50", "", 10, "the subset's test folder", *_GOUDA, {"accuracy": 0.884, "macro_f1": 0.857}),
-    Published("MobileNetV3-small", "", 10, "the subset's test folder", *_GOUDA, {"accuracy": 0.852, "macro_f1": 0.821}),
-    Published("ResNet18", "", 18, "random", *_FADL, {"accuracy": 0.878}),
+    Published(
+        "ResNet50",
+        "ImageNet",
+        10,
+        "the subset's test folder",
+        *_GOUDA,
+        {"weighted_f1": 0.888, "macro_f1": 0.857, "accuracy": 0.884},
+    ),
+    Published(
+        "MobileNetV3-small",
+        "ImageNet",
+        10,
+        "the subset's test folder",
+        *_GOUDA,
+        {"weighted_f1": 0.853, "macro_f1": 0.821, "accuracy": 0.852},
+    ),
+    Published("ResNet18", "ImageNet", 18, "random", *_FADL, {"accuracy": 0.878}),
 )
 """What others report of this dataset. None of them keeps a sender's photos on one side of the split at random."""
 
@@ -147,7 +161,7 @@ class Curve:
 
     Attributes:
         fold: the fold that was held out.
-        epoch: from 0.
+        epoch: from 1.
         train_loss: on the photos that taught.
         validation_loss: on those held out; shown, never chosen on.
         validation_accuracy: likewise, 0 to 1.

@@ -516,7 +516,7 @@ class _Report:
         heads: list[tuple[str, str]] = [("approach", ""), ("weights", ""), ("folds", "")]
         heads += [("weighted F1", "mean ± std"), ("weighted F1", "pooled, 95 %"), ("macro F1", "pooled, 95 %")]
         heads += [("accuracy", "pooled, 95 %"), ("top-10", "weighted F1"), ("parameters", ""), ("multiply-adds", "")]
-        heads += [("size", ""), ("ms a photo", "one core"), ("training", "all folds")]
+        heads += [("size", "float32"), ("ms a photo", "one core"), ("training", "all folds")]
         usual = Counter(run.result.digest for run in self.runs).most_common(1)[0][0]
         rows = []
         for run in self.runs:
@@ -527,7 +527,9 @@ class _Report:
             cells.append(_two_lines(spread(result, "weighted_f1"), result.figure("mean", "weighted_f1")))
             cells += [_two_lines(with_interval(result, score), result.figure(score)) for score in SCORES]
             cells.append(_cell(decimals(result.top_10("weighted_f1")), result.top_10("weighted_f1")))
-            cells += [_cell(text, result.figure("cost", name)) for name, text in costs(result).items()]
+            device = str(get(result.metrics, "cost", "device") or "")
+            for figure, text in costs(result).items():
+                cells.append(_cell(text, result.figure("cost", figure), device if figure == "training_seconds" else ""))
             rows.append(tag("tr", cells, data_series=self.series[id(run)]))
         for row in PUBLISHED:
             ten, f1 = row.classes == 10, row.figures.get("weighted_f1")
@@ -550,14 +552,12 @@ class _Report:
         notes = (
             "Weighted F1 is the mean of the classes' F1 by their number of photos, the published figure; macro F1 has "
             "every class count the same. Pooled: over all photos, each judged by the model that had not seen it. "
-            "Intervals resample photos with random folds, and senders with sender folds. An empty cell: not measured."
+            "Intervals resample photos with random folds, and senders with sender folds. A model file takes half of "
+            "the size: its weights are stored as float16. An empty cell: not measured, or not reported."
         )
         extra = dict.fromkeys(str(t) for run in self.runs if (t := get(run.result.metrics, "subsets", "top10", "note")))
         if extra:
             notes += f" Top-10: {'; '.join(extra)}."
-        devices = dict.fromkeys(str(t) for run in self.runs if (t := get(run.result.metrics, "cost", "device")))
-        if devices:
-            notes += f" Trained on: {'; '.join(devices)}."
         table = tag("table", tag("thead", head), tag("tbody", rows), class_="figures sortable")
         return join([_scroll("All figures", table), tag("p", notes, class_="note")])
 
@@ -791,12 +791,16 @@ class _Report:
         scores = [run.result.metrics["weighted_f1"] for run in self.contest.runs]
         room = max(0.01, (max(scores) - min(scores)) * 0.12)
         y = Axis("weighted F1", max(0.0, min(scores) - room), min(1.0, max(scores) + room), "{:.3g}".format)
+        devices = Counter(t for run in self.contest.runs if (t := get(run.result.metrics, "cost", "device")))
+        usual = devices.most_common(1)[0][0] if devices else None
         for name, (title, factor) in scales.items():
             spots = []
             for entrant in self.entrants:
                 runs = [
                     (p, entrant.runs[p]) for p in self.protocols if p in entrant.runs and self._meets(entrant.runs[p])
                 ]
+                if name == "training_seconds":
+                    runs = [(p, run) for p, run in runs if get(run.result.metrics, "cost", "device") == usual]
                 known = [v for _, run in runs if (v := run.result.figure("cost", name)) is not None and v > 0]
                 if known:
                     heights = [(run.result.metrics["weighted_f1"], p == "random") for p, run in runs]
@@ -809,8 +813,10 @@ class _Report:
             return None
         text = (
             "Up is better, left is cheaper. Each approach has a mark per protocol, joined by a line. The figures stand "
+            "in the table at the top."
         )
-        text += "in the table at the top."
+        if len(devices) > 1:
+            text += f" Training is compared where it ran on the same: {usual}."
         return join([tag("p", text, class_="note"), tag("div", charts, class_="charts")])
 
     def _curves(self) -> Markup | None:
@@ -829,7 +835,7 @@ class _Report:
                 run: Run = run,
                 epochs: Mapping[int, list[Any]] = epochs,
             ) -> Line:
-                values = {epoch + 1: [value(point) for point in points] for epoch, points in sorted(epochs.items())}
+                values = {epoch: [value(point) for point in points] for epoch, points in sorted(epochs.items())}
                 middle = [(float(epoch), float(np.mean(found))) for epoch, found in values.items()]
                 band = [(min(found), max(found)) for found in values.values()]
                 return Line(name, self.series[id(run)], middle, dashed, band)
@@ -837,7 +843,7 @@ class _Report:
             teach = drawn("photos that teach", lambda point: point.train_loss, True)
             held = drawn("fold held out", lambda point: point.validation_loss, False)
             right = drawn("fold held out", lambda point: point.validation_accuracy, False)
-            across = Axis("epoch", 1, max(epochs) + 1, whole=True)
+            across = Axis("epoch", 1, max(epochs), whole=True)
             most = max(high for line in (teach, held) for _, high in line.band)
             name = self._where(run)
             last = (
@@ -864,6 +870,8 @@ class _Report:
             "and mixing, hence the higher loss; solid: the fold held out, which is shown here and chosen on nowhere. "
             "Frozen approaches have no epochs."
         )
+        if any(get(run.result.config, "recipe", "small") for run in self.runs):
+            text += " Most curves jump once: there, photos of full size take over from smaller ones."
         return join([tag("p", text, class_="note"), tag("div", charts, class_="charts")])
 
     def _mistakes(self) -> Markup:
@@ -952,7 +960,7 @@ class _Report:
             "with a mean probability of 80 % or more, without having seen the photo. A person should look; the label "
             "may still be right. "
         )
-        if len(self.doubts) > _DOUBTS:
+        if self.album and len(self.doubts) > _DOUBTS:
             text += f"The first {_DOUBTS} of {len(self.doubts)}; the list below has all."
         cards, rows = [], []
         for doubt in self.doubts:
@@ -960,7 +968,8 @@ class _Report:
             rows.append(
                 tag(
                     "tr",
-                    map(_cell, (doubt.path, doubt.label, doubt.suggested, percent(round(doubt.probability, 3)), votes)),
+                    tag("th", doubt.path, scope="row"),
+                    map(_cell, (doubt.label, doubt.suggested, percent(round(doubt.probability, 3)), votes)),
                 )
             )
         for doubt in self.doubts[:_DOUBTS]:
@@ -1041,8 +1050,9 @@ def _glance_row(
     return tag("div", title, track(ranges, axis), values, class_=kind, data_series=series)
 
 
-def _cell(text: str, value: float | None = None) -> Markup:
-    return tag("td", text, data_value=None if value is None else repr(value))
+def _cell(text: str, value: float | None = None, small: str = "") -> Markup:
+    """Return a cell with a number, and beneath it what is said of it."""
+    return tag("td", text, tag("small", small) if small else "", data_value=None if value is None else repr(value))
 
 
 def _text(text: str) -> Markup:
@@ -1052,9 +1062,7 @@ def _text(text: str) -> Markup:
 def _two_lines(text: str, value: float | None) -> Markup:
     """Return a cell with a score above what is said of its spread."""
     score, _, rest = text.partition(" ")
-    return tag(
-        "td", score, tag("small", rest.strip("()")) if rest else "", data_value=None if value is None else repr(value)
-    )
+    return _cell(score, value, rest.strip("()"))
 
 
 def _scroll(name: str, table: Markup) -> Markup:

@@ -102,11 +102,13 @@ def _join_crossvals(
     senders = [photo.sender if photo.sender is not None else f"\0{number}" for number, photo in enumerate(photos)]
     logits = np.empty((len(photos), len(labels)), np.float32)
     seconds = []
+    devices: dict[str, None] = {}
     claim(out, config)
     for fold in range(config["folds"]):
         found = [read_fold(fold_file(folder, fold)) for folder in members]
         logits[folds == fold] = np.mean([one["logits"] for one in found], axis=0)
         seconds.append(sum(float(one["seconds"]) for one in found))
+        devices |= {str(one["made"][2]): None for one in found if "made" in one}
         write_arrays(fold_file(out, fold), logits=logits[folds == fold], seconds=np.array(seconds[-1]))
     for name in ("manifest.csv", "folds.csv"):
         write_bytes(out / name, _read(members[0] / name))
@@ -114,6 +116,8 @@ def _join_crossvals(
     cost = {name: sum(one[name] for one in costs) for name in ("parameters", "multiply_adds", "bytes")}
     cost["milliseconds"] = round(sum(one["milliseconds"] for one in costs), 2)
     write_bytes(out / "cost.json", to_json(cost))
+    if devices:
+        cost["device"] = "; ".join(devices)
     return conclude(
         out,
         Judged(photos, labels, truth, np.unique(senders, return_inverse=True)[1].astype(np.int64), folds, logits),
