@@ -8,8 +8,8 @@ the tables from the results that are there. A test holds them together.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -175,10 +175,10 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Collect the runs named on the command line, and write the tables."""
-    for name in sys.argv[1:]:
-        print(collect(Path(name)).relative_to(HERE.parent))
+def main(runs: Iterable[Path]) -> None:
+    """Collect finished runs' folders, and write the tables."""
+    for run in runs:
+        print(collect(run).relative_to(HERE.parent))
     write(README, {"folds": make_folds_table()})
     tables = {"groups": make_groups_table(), "classes": make_classes_table(), "confusions": make_confusions_table()}
     write(CARD, tables | {"strangers": make_strangers_table()})
@@ -196,4 +196,6 @@ def write(file: Path, tables: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, help="folders of finished runs")
+    main(parser.parse_args().runs)

@@ -107,8 +107,7 @@ def main(data: Path, weights: Path, out: Path, device: str, other_inputs: bool) 
     run("join", *map(str, models), "--out", str(model), "--crossval", str(judge))
     read_model(model / "model.onnx")  # whole, before it replaces the one that is there
     shutil.copyfile(model / "model.onnx", PACKAGE)
-    sys.argv[1:] = [str(folder) for folder in (*folds, judge, model)]
-    write_tables()
+    write_tables((*folds, judge, model))
 
 
 def run(*words: str) -> None:

@@ -125,8 +125,7 @@ def main(
             if weights_licence and APPROACHES[name].backbone is not None:
                 words += ["--weights-licence", weights_licence]
             subprocess.run([sys.executable, "-m", "clothing_classifier", *words], check=True)
-    sys.argv[1:] = [str(out / f"{name}-{protocol}") for name in able for protocol in PROTOCOLS]
-    write_table()
+    write_table(out / f"{name}-{protocol}" for name in able for protocol in PROTOCOLS)
 
 
 if __name__ == "__main__":

@@ -215,23 +215,6 @@ def test_the_pages_on_speed_say_what_was_measured() -> None:
         assert machine["versions"]["clothing-classifier"]
 
 
-def test_the_pages_on_speed_say_what_was_measured_with_the_model_that_ships() -> None:
-    measured = json.loads((ROOT / "results" / "speed" / "pair.json").read_text("utf-8"))
-    rates = {
-        (row["size"], row["tool"]): row["photos_per_second"]
-        for row in measured["rates"]
-        if row["architecture"] == "default"
-    }
-    large, small = rates["large", "clothing"], rates["small", "clothing"]
-    times = [rates[size, "clothing"] / rates[size, "transformers"] for size in ("large", "small")]
-    said = (
-        f"{large:.1f} photos of 12 megapixels and {small:.1f} of 400 pixels a second, "
-        f"{times[0]:.1f} and {times[1]:.1f} times the pipeline's default"
-    )
-    for page in ("README.md", "docs/speed.md"):
-        assert said in read_words(page)
-
-
 def test_the_pages_on_speed_say_what_was_measured_on_a_busy_machine() -> None:
     measured = json.loads((ROOT / "results" / "speed" / "busy.json").read_text("utf-8"))
     rates = {

@@ -89,7 +89,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 default="auto",
                 show_default=True,
                 type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-                help="Where.",
+                help="What trains; auto takes a GPU where there is one.",
             ),
             click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's; 0 freezes a backbone."),
         )
