@@ -116,7 +116,7 @@ def card(tiny_card: ModelCard) -> ModelCard:
     return replace(
         tiny_card,
         labels=("bow", "scarf"),
-        data={"classes": {"bow": 40, "scarf": 30}, "near_copies": 0, "all_alike": []},
+        data={"classes": {"bow": 40, "scarf": 30}, "near_copies": 0, "all_alike": [], "one_sender": []},
         promise={"kept": True, "accuracy": 0.97, "share": 0.81, "measured_accuracy": 0.983, "photos": 70},
         threshold=0.75,
     )
@@ -137,13 +137,15 @@ def test_the_end_says_what_it_is_worth_and_how_to_use_it(card: ModelCard) -> Non
 
 
 def test_the_end_says_what_was_wrong_with_the_photos(card: ModelCard) -> None:
-    data = {**card.data, "near_copies": 6, "all_alike": ["bow"]}
+    data = {**card.data, "near_copies": 6, "all_alike": ["bow"], "one_sender": ["scarf"], "taught_test_photos": 3}
     left_out = {"bow/1.jpg": "unreadable: is not a picture", "bow/2.jpg": "exact copy: of bow/3.jpg"}
     text = describe(replace(card, data=data), left_out)
     assert "Left out: bow/1.jpg (unreadable: is not a picture)" in text
     assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo" in text
     assert "6 photos have near copies" in text
     assert "The photos of bow look all the same" in text
+    assert "The photos of scarf are all of one sender, so its figures flatter; add photos of other senders." in text
+    assert "3 test photos are near copies of photos that taught" in text
 
 
 def test_a_promise_that_cannot_be_kept_is_not_made(card: ModelCard) -> None:

@@ -209,6 +209,15 @@ def test_no_table_brings_it_down(tmp_path_factory: pytest.TempPathFactory, rows:
 # ---------------------------------------------------------------------------------------------------------- folders
 
 
+def test_classes_of_ones_own_in_parts_keep_their_names(tmp_path: Path) -> None:
+    """Though each is a name for one of the published classes, and two are names for the same one."""
+    names = ("pants", "trousers", "tee", "dress")
+    paths = [f"{part}/{name}/{part}-{name}.jpg" for part in ("train", "validation", "test") for name in names]
+    listing = list_photos(lay(tmp_path, *paths))
+    assert listing.edition == "folder per class, in parts"
+    assert {photo.label for photo in listing.photos} == {"pants", "trousers", "tee", "dress"}
+
+
 def test_the_subset_has_parts_and_published_classes(tmp_path: Path) -> None:
     names = ("train/t-shirt/1.jpg", "train/dress/2.jpg", "validation/t-shirt/3.jpg", "test/dress/4.jpg")
     listing = list_photos(lay(tmp_path, *names, "README.md", "train/list.txt", "notes/x.txt", "test/dress/x.txt"))

@@ -308,6 +308,47 @@ def test_senders_that_are_known_are_kept_apart_and_a_known_dataset_is_said(small
     assert all(len(found) == 1 for found in folds.values())
 
 
+def test_a_class_of_one_sender_leaves_the_others_their_folds(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    rows = []
+    for kind, label in enumerate(("Hat", "Shoes", "Skirt")):
+        for number in range(12):
+            draw(kind, number).save(tmp_path / "data" / "images" / f"{label}-{number}.png")
+            sender = "alone" if label == "Shoes" else f"sender {number // 2}"
+            rows.append((f"{label}-{number}", sender, label, "False"))
+    with (tmp_path / "data" / "images.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "sender_id", "label", "kids"), *rows])
+    train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.data["one_sender"] == ["Shoes"]
+    assert card.data["folds"] == 5
+    folds = {row["fold"] for row in read(tmp_path / "run" / "predictions.csv") if row["label"] == "Shoes"}
+    assert len(folds) > 1, "each photo of it is judged by a head that has seen others of it"
+
+
+def test_test_photos_whose_copies_taught_are_counted(small: Path, tmp_path: Path) -> None:
+    for part in ("train", "validation", "test"):
+        for kind, name in enumerate(CLASSES):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(5):
+                other = 0 if part == "train" else 5 if part == "validation" else 10
+                picture = draw(kind, number if part == "test" and number < 2 else number + other)
+                picture.save(tmp_path / "data" / part / name / f"{number}.{'bmp' if part == 'test' else 'png'}")
+    train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
+    assert read_model(tmp_path / "run" / "model.onnx").card.data["taught_test_photos"] >= 2 * len(CLASSES)
+
+
+@pytest.mark.parametrize("parts", [(), ("train", "validation", "test")], ids=["folders", "parts"])
+def test_a_class_folder_without_pictures_does_not_vanish(small: Path, tmp_path: Path, parts: tuple[str, ...]) -> None:
+    roots = [tmp_path / "data" / part for part in parts] or [tmp_path / "data"]
+    for root in roots:
+        draw_classes(root, photos=4)
+    (roots[0] / "sari").mkdir()
+    (roots[0] / "sari" / "photo.jxl").write_bytes(b"x")
+    with pytest.raises(RunError, match=r"sari \(0\); add photos, or take the folder away"):
+        train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
+
+
 def test_a_class_of_one_photo_many_times_is_said(small: Path, tmp_path: Path) -> None:
     root = draw_classes(tmp_path / "data", photos=5)
     for number in range(5):

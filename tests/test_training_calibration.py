@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy", reason="needs the extra train")
 
 from clothing_classifier.evaluation.metrics import expected_calibration_error
-from clothing_classifier.training.calibration import Promise, choose_threshold, fit_temperature
+from clothing_classifier.training.calibration import Promise, choose_threshold, fit_temperature, promise_across
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -48,10 +48,18 @@ def test_a_kept_promise_holds_on_the_photos_it_was_chosen_on(seed: int, count: i
 
 def test_a_promise_is_kept_only_if_other_photos_show_it() -> None:
     promise = Promise(0.8, 0.97, True, 0.98, 0.7, 200)
-    assert promise.judged(0.6, 0.975) == Promise(0.8, 0.97, True, 0.975, 0.6, 200)
-    assert not promise.judged(0.6, 0.96).kept
-    assert not promise.judged(0.0, None).kept
-    assert not replace(promise, kept=False).judged(0.6, 0.99).kept
+    assert promise.judged(0.6, 0.975, 50) == Promise(0.8, 0.97, True, 0.975, 0.6, 200)
+    assert not promise.judged(0.6, 0.96, 50).kept
+    assert not promise.judged(0.0, None, 50).kept
+    assert not promise.judged(0.6, 1.0, 48).kept, "29 answers"
+    assert not replace(promise, kept=False).judged(0.6, 0.99, 50).kept
+
+
+def test_few_photos_show_nothing_however_right() -> None:
+    truth = np.zeros(29, np.int64)
+    assert not choose_threshold(np.tile([0.9, 0.1], (29, 1)), truth).kept
+    assert choose_threshold(np.tile([0.9, 0.1], (30, 1)), np.zeros(30, np.int64)).kept
+    assert not promise_across(np.tile([0.9, 0.1], (29, 1)), truth, np.arange(29) % 2).kept
 
 
 def test_no_photos_make_no_promise() -> None:

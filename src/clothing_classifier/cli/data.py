@@ -144,6 +144,7 @@ def _report(findings: Findings) -> str:
     if figures["rows_repeated"]:
         lines += ["", f"{_count(figures['rows_repeated'], 'row repeats', 'rows repeat')} what another one says"]
     lines += _list("Groups of exact copies", (" = ".join(group) for group in figures["exact_copies"]))
+    lines += _list("Class folders without photos", figures["empty_classes"])
     lines += _list("No photos by their names, and ignored", figures["ignored_files"])
     lines += _senders(figures["senders"])
     return "\n".join(lines)

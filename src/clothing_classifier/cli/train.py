@@ -297,6 +297,10 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
         yield f"{card.data['near_copies']} photos have near copies among the others; these teach little that is new."
     for label in card.data["all_alike"]:
         yield f"The photos of {label} look all the same, so its figures say nothing; add photos that differ."
+    for label in card.data["one_sender"]:
+        yield f"The photos of {label} are all of one sender, so its figures flatter; add photos of other senders."
+    if taught := card.data.get("taught_test_photos"):
+        yield f"{taught} test photos are near copies of photos that taught, so the figures flatter; take them out."
     weakest = sorted(card.labels, key=lambda label: (figures["per_class"][label]["f1"], counts[label]))
     weak = [label for label in weakest if figures["per_class"][label]["f1"] < _WEAK][:_WORST]
     if weak:

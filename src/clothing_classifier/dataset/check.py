@@ -37,6 +37,7 @@ class Findings:
         without_row: paths of the photos that the table does not name, sorted.
         repeated: how many rows say again what another row of the same photo says.
         ignored: files and folders among the photos that are no picture files.
+        empty: class folders without a picture file, by the names of their classes, sorted.
     """
 
     manifest: Manifest
@@ -44,6 +45,7 @@ class Findings:
     without_row: tuple[str, ...] = ()
     repeated: int = 0
     ignored: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
     @property
     def unreadable(self) -> tuple[Photo, ...]:
@@ -90,6 +92,7 @@ class Findings:
             "unreadable": {photo.path: _detail(photo.dropped) for photo in self.unreadable},
             "exact_copies": [[photo.path for photo in group] for group in self.copies],
             "ignored_files": list(self.ignored),
+            "empty_classes": list(self.empty),
             "senders": _describe_senders(kept),
             "digest": manifest.digest,
         }
@@ -138,6 +141,7 @@ def check_dataset(
         without_row=listing.without_row,
         repeated=listing.repeated,
         ignored=listing.ignored,
+        empty=listing.empty,
     )
 
 

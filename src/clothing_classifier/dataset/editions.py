@@ -26,7 +26,7 @@ from typing import Final, Literal, NamedTuple
 
 from clothing_classifier.dataset.manifest import DatasetError, Photo
 from clothing_classifier.images import SUFFIXES
-from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, canonical_label
+from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, TOP_10, canonical_label
 
 Size = Literal["compressed", "original"]
 """Which photos of Kaggle's edition: those made smaller for the web, or those that the cameras took."""
@@ -60,6 +60,7 @@ class Listing:
         missing: names in the table for which there is no photo, sorted.
         repeated: how many rows say again what another row of the same photo says.
         ignored: files and folders among the photos that are no picture files.
+        empty: class folders without a picture file, by the names of their classes, sorted.
     """
 
     root: Path
@@ -70,6 +71,7 @@ class Listing:
     missing: tuple[str, ...] = ()
     repeated: int = 0
     ignored: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 def list_photos(folder: Path, size: Size | None = None) -> Listing:
@@ -206,7 +208,8 @@ def _list_classes(root: Path, found: _Content) -> Listing:
             f"{root}: no photos are recognised; the folder should hold {TABLE} beside images/ (or images_compressed/), "
             "or train/, validation/ and test/, or a folder of photos per class"
         )
-    return Listing(root, "folder per class", _by_path(photos), ignored=tuple(sorted(ignored)))
+    empty = tuple(sorted(set(found.folders) - {photo.label for photo in photos}))
+    return Listing(root, "folder per class", _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
 
 
 def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
@@ -214,7 +217,8 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     ignored = [*found.photos, *found.other, *(f"{name}/" for name in found.folders if name not in parts)]
     contents = {part: _look(root / part) for part in parts}
     known = {name: canonical_label(name) for content in contents.values() for name in content.folders}
-    published = all(label in CLASSES for label in known.values())
+    # Folders that spell a class in another way than the subset does, "trousers", are of a person's own classes.
+    published = {name.lower() for name in known} <= {label.lower() for label in TOP_10}
     for part, content in contents.items():
         _require_text(content.folders, root / part)
         ignored += [f"{part}/{name}" for name in (*content.files, *content.other)]
@@ -229,7 +233,9 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     if not photos:
         raise DatasetError(f"{root}: no photos are recognised in the class folders of {', '.join(parts)}")
     edition = "ten-class subset" if published else "folder per class, in parts"
-    return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)))
+    classes = known.values() if published else known
+    empty = tuple(sorted({label for label in classes if label} - {photo.label for photo in photos}))
+    return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
 
 
 def _by_path(photos: Iterable[Photo]) -> tuple[Photo, ...]:

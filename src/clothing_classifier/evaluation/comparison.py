@@ -395,18 +395,22 @@ def _again(result: Result) -> str:
 def name_runs(results: Sequence[Result]) -> list[str]:
     """Return what to call each run where the protocol is said elsewhere: its approach, and what sets it apart.
 
+    Runs of an approach that began with other weights never share a name, whatever their protocols.
+
     >>> config = {"approach": "a", "protocol": "random", "weights": {"source": "none"}}
     >>> other = {**config, "weights": {"source": "file: b.safetensors"}}
     >>> name_runs([Result(config, {}), Result(other, {}), Result(other, {})])
     ['a (none)', 'a (b)', 'a (b, 2)']
     """
-    plain = Counter((result.approach, result.protocol) for result in results)
+    weights: dict[str, set[str]] = {}
+    for result in results:
+        weights.setdefault(result.approach, set()).add(result.weights)
     seen: Counter[tuple[str, str, str]] = Counter()
     names = []
     for result in results:
         key = (result.approach, result.protocol, result.weights)
         seen[key] += 1
-        marks = [result.weights] if plain[key[:2]] > 1 else []
+        marks = [result.weights] if len(weights[result.approach]) > 1 else []
         marks += [str(seen[key])] if seen[key] > 1 else []
         names.append(f"{result.approach} ({', '.join(marks)})" if marks else result.approach)
     return names
@@ -533,7 +537,8 @@ def find_doubts(runs: Sequence[Run], *, least: float = 0.8) -> list[Doubt]:
     """Find photos that models which never saw them agree on, against the label.
 
     Args:
-        runs: runs in which the photos may occur; those of one approach count as one.
+        runs: runs in which the photos may occur; those of one approach count as one, and joined ones are not asked:
+            they say what their members say.
         least: how probable the other class must be, the mean over the approaches that name it.
 
     Returns:
@@ -542,6 +547,8 @@ def find_doubts(runs: Sequence[Run], *, least: float = 0.8) -> list[Doubt]:
     """
     photos: dict[tuple[str, str], list[tuple[Run, int]]] = {}
     for run in runs:
+        if get(run.result.config, "weights", "members") is not None:
+            continue
         for i, path in enumerate(run.paths):
             photos.setdefault((path, run.labels[run.truth[i]]), []).append((run, i))
     found = []
@@ -575,7 +582,15 @@ def full_table(results: Sequence[Result], published: Iterable[Published] = PUBLI
         the beginning of their data's digest.
     """
     heads = ["approach", "weights", "protocol", "weighted F1, mean ± std over folds", "weighted F1, pooled (95 %)"]
-    heads += ["macro F1", "accuracy", "top-10 weighted F1", "parameters", "multiply-adds", "size", "ms a photo"]
+    heads += [
+        "macro F1",
+        "accuracy",
+        "top-10 weighted F1",
+        "parameters",
+        "multiply-adds",
+        "size, float32",
+        "ms a photo",
+    ]
     heads += ["training time"]
     rows = []
     for name, result in zip(name_runs(results), results, strict=True):

@@ -211,7 +211,7 @@ def _explain(
 
 
 def _measure_cost(out: Path, network: Classifying, loaded: Loaded) -> None:
-    """Measure what a network of this approach costs its users: as the file that they would have, on one core."""
+    """Measure what a network of this approach costs its users: on one core, and as a file with weights in float32."""
     import onnxruntime
     from torch.utils.flop_counter import FlopCounterMode
 

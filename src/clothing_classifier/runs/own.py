@@ -36,7 +36,7 @@ from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
 from clothing_classifier.classifier import BATCH, Classifier
 from clothing_classifier.cores import available_cores
-from clothing_classifier.dataset import Manifest, read_dataset
+from clothing_classifier.dataset import Findings, Manifest, check_dataset
 from clothing_classifier.runs.folder import (
     Reporter,
     RunError,
@@ -139,9 +139,11 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     size = _measure_base(base, classifier, settings.seed)
 
     reporter.stage("Checking the photos")
-    manifest = read_dataset(settings.data, progress=reporter.progress)
+    findings = check_dataset(settings.data, progress=reporter.progress)
+    findings.require_classes()
+    manifest = findings.manifest
     protocol = _choose_protocol(settings, manifest)
-    _require_photos(settings.data, manifest, protocol)
+    _require_photos(settings.data, findings, protocol)
     origin = _describe_base(base)
     config = {
         "kind": "own classes",
@@ -184,7 +186,12 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
             "left_out": len(manifest.photos) - len(manifest.kept),
             "near_copies": photos.copies,
             "all_alike": list(photos.all_alike),
-            **({"parts": {part: parts[part] for part in PARTS}} if protocol == "given" else {"folds": learned.folds}),
+            "one_sender": list(photos.one_sender),
+            **(
+                {"parts": {part: parts[part] for part in PARTS}, "taught_test_photos": photos.taught}
+                if protocol == "given"
+                else {"folds": learned.folds}
+            ),
             "split": _PROTOCOLS[protocol].format(folds=learned.folds),
             "seed": settings.seed,
         },
@@ -220,6 +227,9 @@ class _Photos:
             photos, are in the same one. ``int64 [N]``.
         copies: how many photos have a near copy.
         all_alike: the classes whose photos are all near copies of each other; theirs are groups of their own.
+        one_sender: the classes whose photos are all of one sender, where folds go by sender; likewise, as otherwise no
+            head that judges them would have seen one.
+        taught: how many photos of the test part have near copies among those that teach.
     """
 
     manifest: Manifest
@@ -228,6 +238,8 @@ class _Photos:
     groups: Integers
     copies: int
     all_alike: tuple[str, ...]
+    one_sender: tuple[str, ...]
+    taught: int
 
     @classmethod
     def of(cls, manifest: Manifest, views: Embeddings, protocol: SplitChoice) -> _Photos:
@@ -238,10 +250,17 @@ class _Photos:
         alike = [number for number in range(len(labels)) if len(np.unique(groups[truth == number])) < FEWEST]
         alone = np.isin(truth, alike)
         groups[alone] = len(kept) + np.flatnonzero(alone)
+        lone: list[int] = []
         if protocol == "sender":
             groups = _join(groups, [photo.sender for photo in kept])
+            lone = [number for number in range(len(labels)) if len(np.unique(groups[truth == number])) == 1]
+            alone = np.isin(truth, lone)
+            groups[alone] = int(groups.max()) + 1 + np.arange(int(alone.sum()))
         groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-        return cls(manifest, views, truth, groups, copies, tuple(labels[number] for number in alike))
+        parts = np.array([photo.part or "" for photo in kept])
+        taught = int(np.isin(groups[parts == "test"], groups[parts == "train"]).sum())
+        all_alike, one_sender = (tuple(labels[number] for number in numbers) for numbers in (alike, lone))
+        return cls(manifest, views, truth, groups, copies, all_alike, one_sender, taught)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -313,7 +332,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     return _Learned(
         head=photos.solve(np.ones(len(truth), bool), settings.seed),
         temperature=calibrate(logits, truth),
-        promise=promise.judged(share, accuracy),
+        promise=promise.judged(share, accuracy, len(truth)),
         measured_on=f"{len(truth)} photos, each fold by head, temperature and threshold from the others",
         metrics={"folds": figures},
         table=(("path", "label", "sender", "fold", "predicted", *labels), rows),
@@ -346,7 +365,7 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     return _Learned(
         head=head,
         temperature=temperature,
-        promise=promise.judged(**metrics["test"]["sure"]),
+        promise=promise.judged(**metrics["test"]["sure"], photos=metrics["test"]["photos"]),
         measured_on=f"the test part, {metrics['test']['photos']} photos; chosen on the validation part, {chosen_on}",
         metrics=metrics,
         table=(("path", "part", "label", "predicted", *labels), rows),
@@ -459,8 +478,9 @@ def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
     return settings.split or ("given" if given else "sender" if known else "random")
 
 
-def _require_photos(data: Path, manifest: Manifest, protocol: SplitChoice) -> None:
+def _require_photos(data: Path, findings: Findings, protocol: SplitChoice) -> None:
     """Make sure that there is something to learn of each class, and something to judge by."""
+    manifest = findings.manifest
     photos = manifest.kept
     where = "to learn from"
     if protocol == "given":
@@ -473,7 +493,7 @@ def _require_photos(data: Path, manifest: Manifest, protocol: SplitChoice) -> No
     few = [f"{label} ({counts[label]})" for label in manifest.classes if counts[label] < FEWEST]
     # A class of which nothing at all could be used is in no list of classes, and must not vanish unsaid.
     lost = Counter(photo.label for photo in manifest.photos if photo.label and photo.dropped.startswith("unreadable"))
-    few += [f"{label} (0)" for label in sorted(set(lost) - set(manifest.classes) - {None})]
+    few += [f"{label} (0)" for label in sorted({*lost, *findings.empty} - {*manifest.classes, None})]
     if few:
         raise RunError(
             f"{data}: too few photos {where} ({FEWEST} a class at least, better 30): {', '.join(few)}; add photos, or "

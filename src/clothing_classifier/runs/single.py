@@ -233,7 +233,7 @@ def _finish(
         metrics, rows = _measure_file(model, prepared, card.threshold, settings.seed)
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
         test = metrics["test"]
-        promise = chosen.judged(**test["sure"]).to_dict() | {
+        promise = chosen.judged(**test["sure"], photos=test["photos"]).to_dict() | {
             "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}"
         }
     training = {**card.training, **training}

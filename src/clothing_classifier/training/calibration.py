@@ -76,15 +76,17 @@ class Promise:
         """Return the JSON form."""
         return asdict(self)
 
-    def judged(self, share: float, accuracy: float | None) -> Promise:
+    def judged(self, share: float, accuracy: float | None, photos: int) -> Promise:
         """Return what the threshold does on other photos than those it was chosen on: only that can show it kept.
 
         Args:
             share: of those photos that get an answer.
             accuracy: the share of these answers that is right, ``None`` where there are none.
+            photos: how many they are; where fewer than 30 get an answer, nothing is shown.
         """
         right = accuracy or 0.0
-        return replace(self, share=share, measured_accuracy=right, kept=self.kept and right >= self.accuracy)
+        shown = round(share * photos) >= FEWEST_ANSWERS and right >= self.accuracy
+        return replace(self, share=share, measured_accuracy=right, kept=self.kept and shown)
 
 
 def choose_threshold(
@@ -93,7 +95,8 @@ def choose_threshold(
     """Choose the lowest threshold above which the answers are right as often as promised.
 
     Selective classification (Geifman and El-Yaniv, 2017, https://arxiv.org/abs/1705.08500). Thresholds that leave
-    fewer than 30 answers are not considered, because so few prove nothing.
+    fewer than 30 answers are not considered, because so few prove nothing; of fewer photos than that, all are answered,
+    and the promise is not kept.
 
     Args:
         probabilities: calibrated, ``[N, classes]``, of photos that the network did not learn from.
@@ -118,7 +121,8 @@ def choose_threshold(
     last = int(keeping[-1]) if len(keeping) else int(candidates[np.argmax(right[candidates])])
     # Rounded down to what the card shows, so that the threshold's own photo stays above it.
     threshold = float(np.floor(best[order][last] * 1e4) / 1e4)
-    return Promise(threshold, accuracy, bool(len(keeping)), float(right[last]), (last + 1) / count, count)
+    kept = bool(len(keeping)) and last + 1 >= FEWEST_ANSWERS
+    return Promise(threshold, accuracy, kept, float(right[last]), (last + 1) / count, count)
 
 
 def promise_across(
@@ -148,6 +152,6 @@ def promise_across(
         if accuracy >= PROMISE:
             break
     chosen = choose_threshold(probabilities, truth, aim)
-    kept = chosen.kept and accuracy >= PROMISE
+    kept = chosen.kept and accuracy >= PROMISE and int(sure.sum()) >= FEWEST_ANSWERS
     share = round(float(sure.mean()), 4)
     return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), share, len(truth))
