@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -46,29 +46,88 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _replace_missing_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # help cannot be shown, or an error cannot be told
+            if not extra.get("standalone_mode", True):
+                raise
+            with suppress(OSError):  # standard error may be what failed
+                click.echo(f"Error: {printable(str(error))}", err=True)
+            _silence(sys.stdout, sys.stderr)
+            sys.exit(_Trouble.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks must not end a run
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
-        except click.UsageError:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # where it fails at the exit, Python's own message and code would tell
+            return result
+        except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
         except click.ClickException as error:
             raise _Trouble(error.format_message()) from error
         except KeyboardInterrupt:
             sys.exit(130)
         except OSError as error:
-            # If standard output is what failed, what is still buffered for it must not fail again at the exit.
-            with suppress(io.UnsupportedOperation):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence(sys.stdout)
             if isinstance(error, BrokenPipeError):  # nobody reads on, as with `| head`
                 sys.exit(141)
             raise _Trouble(printable(str(error))) from error
         except Exception as error:
-            # The exceptions that this package defines are written for people; any other is a fault of its own.
-            if type(error).__module__.partition(".")[0] != __name__.partition(".")[0]:
-                raise
-            raise _Trouble(printable(str(error))) from error
+            # The exceptions that this package defines are written for people, and a package that it needs may be
+            # missing or broken; anything else is a fault of its own.
+            if _is_ours(type(error).__module__):
+                raise _Trouble(printable(str(error))) from error
+            if isinstance(error, ImportError) and not _is_ours(error.name or ""):
+                raise _Trouble(printable(_advise(error))) from error
+            sys.excepthook(type(error), error, error.__traceback__)
+            sys.exit(_Trouble.exit_code)
+
+
+def _silence(*streams: TextIO) -> None:
+    """Send what is still buffered for streams nowhere: where one has failed, it would fail again at the exit."""
+    for stream in streams:
+        with suppress(io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _ClosedOutput(io.TextIOBase):
+    """In the place of a standard output that was closed before the start: what is lost there is not lost silently."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError("standard output is closed; what is to be written there would be lost")
+
+
+def _replace_missing_streams() -> None:
+    """Give the null device to standard streams that are missing, as those of `>&-` and of services on Windows are.
+
+    Their numbers are taken too, for otherwise the next file that is opened gets one of them, and with it whatever a
+    library writes to standard error.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            mode = "r" if name == "stdin" else "w"
+            stream = open(number, mode, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, _ClosedOutput() if name == "stdout" else stream)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _advise(error: ImportError) -> str:
+    """Return what cannot be imported, why, and what to do about it, on one line."""
+    missing = (error.name or "").partition(".")[0] or "a package that is needed"
+    reason = " ".join(str(error).split())
+    advice = "install it again: pip install --force-reinstall clothing-classifier"
+    if "DLL" in reason:
+        runtime = "Microsoft's Visual C++ Redistributable (https://aka.ms/vs/17/release/vc_redist.x64.exe)"
+        advice = f"install {runtime}, or {advice}"
+    return f"{missing} cannot be imported ({reason}); {advice}"
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

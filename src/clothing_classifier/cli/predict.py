@@ -90,8 +90,8 @@ def command(
     A photo that cannot be read is a row with its reason, and the others go on. Rows are written while the run
     goes on, a few photos late; a run that is stopped keeps them, and --resume goes on from there.
 
-    Exit codes: 0, all photos are classified; 1, some could not be read; 2, the usage is wrong or the model cannot be
-    used; 130, stopped.
+    Exit codes: 0, all photos are classified; 1, some could not be read; 2, the usage is wrong, the model cannot be
+    used, or anything else failed; 130, stopped.
     """
     layout = layout or _layout_of(out)
     if resume and (out is None or layout == "table"):
