@@ -4,14 +4,19 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -19,10 +24,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clothing_classifier.bulk import GROUP, Row
-from clothing_classifier.classifier import Classifier, Prediction
+from clothing_classifier.card import ModelCard
+from clothing_classifier.classifier import DECIMALS, Classifier, Prediction
 from clothing_classifier.cli import main
 from clothing_classifier.cli.predict import command
-from clothing_classifier.cli.table import make_writer
+from clothing_classifier.cli.table import Layout, make_writer, read_kept
 from clothing_classifier.images import DEFAULT_LIMITS
 
 COLOURS = {"red": (220, 30, 20), "green": (10, 200, 40), "blue": (20, 40, 210), "grey": (128, 128, 128)}
@@ -375,6 +381,161 @@ def test_a_run_does_not_go_on_in_a_file_of_another_kind(tiny_model: Path, mixed:
         assert (result.exit_code, "--resume needs an --out" in result.stderr) == (2, True)
 
 
+def test_a_run_does_not_go_on_in_the_file_of_another_run(
+    tiny_model: Path,
+    tiny_card: ModelCard,
+    tiny_graph: onnx.ModelProto,
+    pack_model: Callable[[onnx.ModelProto, str], bytes],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(pack_model(tiny_graph, replace(tiny_card, labels=("red", "green", "mauve")).to_json()))
+    monkeypatch.chdir(photos.parent)
+    for layout in ("csv", "jsonl"):
+        out = tmp_path / f"rows.{layout}"
+        assert predict(tiny_model, photos.name, "--out", out).exit_code == 0
+        rows = out.read_bytes()
+        line = 2 if layout == "csv" else 1
+        for model, arguments, message in (
+            (tiny_model, (photos.name, "--threshold", 0), "is of another --threshold, for 0.333333 is sure at 0"),
+            (tiny_model, (photos.name, "--threshold", 1), f"line {line} is of another --threshold"),
+            (other, (photos.name,), f"line {line} is of another --model, for this one has no class blue"),
+            (tiny_model, (f"./{photos.name}",), f"({photos.name}/blue.png there, ./{photos.name}/blue.png here)"),
+            (tiny_model, (photos,), "none of its rows is of a photo of this run"),
+            (tiny_model, ("-",), "none of its rows is of a photo of this run; name the photos as"),
+        ):
+            result = predict(model, *arguments, "--out", out, "--resume")
+            assert result.exit_code == 2
+            assert message in result.stderr
+            assert result.stderr.startswith(f"Error: {out}: ")
+            assert out.read_bytes() == rows
+
+
+@given(data=st.data(), layout=st.sampled_from(["csv", "jsonl"]))
+def test_what_a_run_wrote_is_of_this_run(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, layout: Layout
+) -> None:
+    """Thresholds may lie on a probability or beside it by less than its last decimal."""
+    first = data.draw(st.floats(0.5, 1, width=32))
+    threshold = data.draw(st.sampled_from([first, round(first, 6), first + 2e-7, first - 2e-7]))
+    rounded = np.round(np.array([first, 1 - first], np.float32).astype(np.float64), DECIMALS)
+    prediction = Prediction(("a, b", '"c"'), tuple(rounded.tolist()), min(1, threshold))
+    file = tmp_path_factory.getbasetemp() / f"one.{layout}"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        make_writer(layout, stream, prediction.labels, 2)(Row("photo", prediction))
+    kept = read_kept(file, layout, 2, prediction.labels, prediction.threshold)
+    assert kept.counts == {"sure" if prediction.sure else "unsure": 1}
+
+
+def test_photos_that_could_not_be_read_are_tried_again(tiny_model: Path, mixed: Path, tmp_path: Path) -> None:
+    (mixed / "d.png").write_bytes(b"")
+    for layout in ("csv", "jsonl"):
+        out, whole = tmp_path / f"rows.{layout}", tmp_path / f"whole.{layout}"
+        assert predict(tiny_model, mixed, mixed / "b.jpg", "--out", out).exit_code == 1
+        lost = (mixed / "b.jpg").read_bytes()
+        (mixed / "b.jpg").write_bytes((mixed / "a.png").read_bytes())
+        result = predict(tiny_model, mixed, mixed / "b.jpg", "--out", out, "--resume")
+        assert (result.exit_code, "4 sure, 1 not sure" in result.stderr) == (1, False), "d.png is still broken"
+        assert "5 photos: 3 sure, 1 not sure, 1 could not be read; 2 of them by an earlier run" in result.stderr
+        predict(tiny_model, mixed, mixed / "b.jpg", "--out", whole)
+        assert out.read_bytes() == whole.read_bytes()
+        (mixed / "b.jpg").write_bytes(lost)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mixed", "rows.csv", "rows.jsonl", "whole.csv", "whole.jsonl"
+    ]  # fmt: skip
+
+
+def test_rows_of_photos_that_are_gone_stay_and_new_photos_get_their_place(
+    tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "rows.csv"
+    shutil.copytree(photos, folder)
+    assert predict(tiny_model, folder, "--out", out).exit_code == 0
+    gone = out.read_text("utf-8").splitlines()[1]
+    (folder / "blue.png").unlink()
+    (folder / "cyan.png").write_bytes((photos / "green.png").read_bytes())
+    result = predict(tiny_model, folder, "--out", out, "--resume")
+    assert result.exit_code == 0
+    assert "5 photos: 4 sure" in result.stderr
+    assert "4 of them by an earlier run, 1 of which are of photos that this run does not name" in result.stderr
+    rows = out.read_text("utf-8").splitlines()
+    assert rows.pop() == gone
+    assert "\n".join(rows) + "\n" == predict(tiny_model, folder, "--format", "csv").stdout
+
+
+@posix
+def test_a_resumed_run_that_is_killed_loses_nothing(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    """By SIGKILL, twice, each time after some of what it tried again is written."""
+    names = [tmp_path / f"{number}.png" for number in range(8 * GROUP)]
+    for path in names[1::2]:
+        path.write_bytes((photos / "red.png").read_bytes())
+    out, whole, whole_list = tmp_path / "rows.csv", tmp_path / "whole.csv", "\n".join(map(str, names)).encode()
+
+    def read_good() -> set[str]:
+        return {row["path"] for row in rows_of(out.read_text("utf-8")) if not row["error"]}
+
+    assert predict(tiny_model, "-", "--out", out, stdin=whole_list).exit_code == 1
+    for path in names[::2]:
+        path.write_bytes((photos / "green.png").read_bytes())
+    good = read_good()
+    assert len(good) == len(names) // 2
+    for listed in (names[: 6 * GROUP], names):
+        process = start(tiny_model, "-", "--out", out, "--resume", "--threads", 1, stdin=subprocess.PIPE)
+        assert process.stdin
+        process.stdin.write(b"".join(b"%s\n" % os.fsencode(path) for path in listed))
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while len(read_good()) < len(good) + GROUP and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()  # while it waits for further paths
+        finish(process)
+        assert good < read_good()
+        good = read_good()
+    assert good < set(map(str, names))
+    assert predict(tiny_model, "-", "--out", out, "--resume", stdin=whole_list).exit_code == 0
+    assert predict(tiny_model, "-", "--out", whole, stdin=whole_list).exit_code == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@posix
+@pytest.mark.parametrize("writing", [1, 2])
+def test_a_file_is_whole_while_it_is_written_anew(tiny_model: Path, mixed: Path, tmp_path: Path, writing: int) -> None:
+    """Killed where the rows that stay are written alone (1), and where all are put in the photos' order (2)."""
+    out, whole = tmp_path / "rows.csv", tmp_path / "whole.csv"
+    assert predict(tiny_model, mixed, "--out", out).exit_code == 1
+    before = out.read_bytes()
+    (mixed / "b.jpg").write_bytes((mixed / "a.png").read_bytes())
+    assert predict(tiny_model, mixed, "--out", whole).exit_code == 0
+    killing = (
+        "import os, itertools; calls = itertools.count(1);"
+        f"os.fsync = lambda number: next(calls) == {writing} and os.kill(os.getpid(), 9);" + PROGRAM
+    )
+    words = [sys.executable, "-c", killing, "predict", "--model", tiny_model, mixed, "--out", out, "--resume"]
+    assert subprocess.run(list(map(str, words)), capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    if writing == 1:
+        assert out.read_bytes() == before
+    else:
+        assert sorted(out.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
+    assert predict(tiny_model, mixed, "--out", out, "--resume").exit_code == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "rows.csv.partial").exists()
+
+
+@posix
+def test_a_file_that_is_written_anew_keeps_mode_and_links(tiny_model: Path, mixed: Path, tmp_path: Path) -> None:
+    out, link = tmp_path / "rows.csv", tmp_path / "link.csv"
+    assert predict(tiny_model, mixed, "--out", out).exit_code == 1
+    out.chmod(0o640)
+    link.symlink_to(out)
+    (mixed / "b.jpg").write_bytes((mixed / "a.png").read_bytes())
+    assert predict(tiny_model, mixed, "--out", link, "--resume").exit_code == 0
+    assert link.is_symlink()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert [row["error"] for row in rows_of(out.read_text("utf-8"))] == ["", "", ""]
+
+
 def test_the_output_does_not_replace_the_input(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     photo, listed = tmp_path / "red", tmp_path / "list.csv"
     photo.write_bytes((photos / "red.png").read_bytes())
@@ -429,6 +590,25 @@ def test_a_terminal_sees_how_far_it_is(tiny_model: Path, photos: Path) -> None:
     assert out.count(b"\n") == 5
     assert "4/4" in shown
     assert shown.endswith("4 photos: 3 sure, 1 not sure, 0 could not be read\r\n")
+
+
+@posix
+def test_a_terminal_counts_only_what_is_left(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    import pty
+
+    folder, out = tmp_path / "photos", tmp_path / "rows.csv"
+    shutil.copytree(photos, folder)
+    assert predict(tiny_model, folder, photos / "red.png", "--out", out).exit_code == 0
+    shutil.rmtree(folder)
+    reader, terminal = pty.openpty()
+    words = (photos / "red.png", photos / "green.png", "--out", out, "--resume")
+    code, _, _ = finish(start(tiny_model, *words, stderr=terminal))
+    os.close(terminal)
+    shown = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert code == 0
+    assert "1/1" in shown
+    assert "/-" not in shown
 
 
 @pytest.mark.parametrize("option", ["--threshold", "--max-megapixels"])

@@ -6,16 +6,18 @@ import codecs
 import io
 import os
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from clothing_classifier.cli import Number, printable, provider_option
-from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, make_writer, read_kept
+from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, arrange, make_writer, read_kept
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on where a run with the same options was stopped: rows in --out stay, and their photos are passed over.",
+    help="Go on where a run with the same options was stopped: rows in --out stay, and their photos are passed over, "
+    "but those that could not be read are tried again.",
 )
 @click.option(
     "--threshold",
@@ -117,16 +120,28 @@ def command(
     workers, together = (1, threads) if alone else share_cores(threads)
     classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=together, provider=provider)
     top = min(top, len(classifier.labels))
-    kept = read_kept(out, layout, top) if resume and out is not None and out.exists() else Kept()
+    found: Iterator[str | PhotoError] = find_photos(_listed(photos))
+    kept, order = Kept(), array("Q")
+    if resume and out is not None and out.is_file():
+        kept = read_kept(out, layout, top, frozenset(classifier.labels), classifier.threshold)
 
-    counts, before = kept.counts, kept.paths.total()
+    counts, before = kept.counts, len(kept.rows)
     with ExitStack() as stack:
-        stream = _standard_output(layout) if out is None else stack.enter_context(_open(out, kept.size))
-        write = make_writer(layout, stream, classifier.labels, top, header=kept.size == 0)
-        rows = predict_photos(classifier, _without(find_photos(_listed(photos)), kept.paths), threads=workers)
+        if out is None:
+            stream = _standard_output(layout)
+        else:
+            if kept.rows:
+                found = _without_kept(_require_common(found, kept, out), kept, order)
+                if not kept.alone:
+                    _arrange(out, layout, kept.rows, counts)
+            stream = out.open("a" if kept.rows else "w", encoding="utf-8", errors=ERRORS, newline="")
+            stack.enter_context(stream)
+        write = make_writer(layout, stream, classifier.labels, top, header=not kept.rows)
+        rows = predict_photos(classifier, found, threads=workers)
         shown: Iterable[Row] = stack.enter_context(closing(rows))
         if sys.stderr.isatty() and not stream.isatty():
-            length = None if "-" in photos else sum(1 for _ in find_photos(photos)) - before
+            new = _without_kept(find_photos(photos), kept, array("Q"))
+            length = None if "-" in photos else sum(1 for _ in new)
             shown = stack.enter_context(click.progressbar(shown, length, file=sys.stderr, show_pos=True))
         try:
             for row in shown:
@@ -138,18 +153,20 @@ def command(
                         raise
                     with suppress(OSError):  # it would be raised again where the file is closed
                         stream.close()
-                    raise click.ClickException(
-                        f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of "
-                        f"{counts.total()} photos; mend that, and go on with --resume"
-                    ) from error
+                    raise _unwritable(out, error, counts) from error
                 counts["failed" if row.prediction is None else "sure" if row.prediction.sure else "unsure"] += 1
         except KeyboardInterrupt:
             on = "; --resume goes on from there" if out is not None and layout != "table" else ""
             click.echo(f"\nStopped. The rows of {counts.total()} photos are written{on}.", err=True)
             raise
+    others = sorted(set(range(before)).difference(order))
+    if out is not None and any(row > following for row, following in pairwise(order)):
+        _arrange(out, layout, chain(order, others), counts)
+    earlier = f"; {before} of them by an earlier run" if before else ""
+    earlier += f", {len(others)} of which are of photos that this run does not name" if others else ""
     click.echo(
         f"{counts.total()} photos: {counts['sure']} sure, {counts['unsure']} not sure, "
-        f"{counts['failed']} could not be read" + (f"; {before} of them by an earlier run" if before else ""),
+        f"{counts['failed']} could not be read{earlier}",
         err=True,
     )
     if counts["failed"]:
@@ -174,15 +191,40 @@ def _spare_input(out: Path, photos: Iterable[str]) -> None:
                 raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
 
 
-def _without(photos: Iterable[str | PhotoError], there: Counter[str]) -> Iterator[str | PhotoError]:
-    """Yield the photos that have no row yet; one that is named twice gets two."""
-    left = there.copy()
+def _require_common(photos: Iterator[str | PhotoError], kept: Kept, out: Path) -> Iterator[str | PhotoError]:
+    """Return the photos, once one of them is found to have a row that is kept."""
+    passed = []
     for photo in photos:
-        path = photo if isinstance(photo, str) else photo.name
-        if left[path]:
-            left[path] -= 1
-        else:
+        passed.append(photo)
+        if _path(photo) in kept.first:
+            return chain(passed, photos)
+    named = f" ({next(iter(kept.first))} there, {_path(passed[0])} here)" if passed else ""
+    raise click.ClickException(
+        f"{printable(str(out))}: none of its rows is of a photo of this run{printable(named)}; name the photos as the "
+        "run that was stopped did, or choose another --out"
+    )
+
+
+def _without_kept(photos: Iterable[str | PhotoError], kept: Kept, order: array[int]) -> Iterator[str | PhotoError]:
+    """Yield the photos that have no row yet; one that is named twice gets two.
+
+    ``order`` gets the number of each photo's row, where the rows that are kept stand first and the new ones follow.
+    """
+    used, row = Counter[str](), len(kept.rows)
+    for photo in photos:
+        path = _path(photo)
+        place = kept.find(path, used[path])
+        if place is None:
+            order.append(row)
+            row += 1
             yield photo
+        else:
+            order.append(place)
+            used[path] += 1
+
+
+def _path(photo: str | PhotoError) -> str:
+    return photo if isinstance(photo, str) else photo.name
 
 
 def _listed(photos: Iterable[str]) -> Iterator[str]:
@@ -206,11 +248,18 @@ def _decode(path: bytes) -> str:
         return path.decode("utf-8", "replace")
 
 
-def _open(out: Path, size: int) -> TextIO:
-    """Open a file to write on after its first ``size`` bytes; it is made, or replaced, where that is none."""
-    if size:
-        os.truncate(out, size)
-    return out.open("a" if size else "w", encoding="utf-8", errors=ERRORS, newline="")
+def _arrange(out: Path, layout: Layout, rows: Iterable[int], counts: Counter[str]) -> None:
+    try:
+        arrange(out, layout, rows)
+    except OSError as error:
+        raise _unwritable(out, error, counts) from error
+
+
+def _unwritable(out: Path, error: OSError, counts: Counter[str]) -> click.ClickException:
+    return click.ClickException(
+        f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of {counts.total()} photos; mend "
+        "that, and go on with --resume"
+    )
 
 
 def _standard_output(layout: Layout) -> TextIO:

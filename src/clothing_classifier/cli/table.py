@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import sys
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
@@ -94,45 +98,123 @@ def _cell(value: str | float | bool | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The whole rows that a run left in its file.
+    """What a stopped run left of use in its file: the rows of photos that it could read.
 
     Attributes:
-        size: how many bytes of the file they and their header take; what follows is half a row.
-        paths: how many rows each photo has.
-        counts: how many rows are of photos that are "sure", "unsure" and "failed".
+        first: by photo, which of these rows, counted from 0, is the first of its own.
+        further: the others of a photo that was named several times.
+        rows: which rows of the file these are, counted from 0.
+        counts: how many of them are "sure" and "unsure".
+        alone: whether the file holds nothing else.
     """
 
-    size: int = 0
-    paths: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)
+    further: dict[str, list[int]] = field(default_factory=dict)
+    rows: array[int] = field(default_factory=lambda: array("Q"))
     counts: Counter[str] = field(default_factory=Counter)
+    alone: bool = True
+
+    def find(self, path: str, passed: int) -> int | None:
+        """Return which of these rows is a photo's, after so many of its rows, if there is one."""
+        if passed == 0:
+            return self.first.get(path)
+        further = self.further.get(path, ())
+        return further[passed - 1] if passed <= len(further) else None
 
 
-def read_kept(file: Path, layout: Layout, top: int) -> Kept:
+def read_kept(file: Path, layout: Layout, top: int, labels: Collection[str], threshold: float) -> Kept:
     """Read back what a stopped run left in its file, which may end within a row.
 
     Args:
         file: csv or jsonl, as `make_writer` writes it.
         layout: which of the two.
         top: how many classes the rows shall tell of each photo.
+        labels: the classes that they may name.
+        threshold: the probability from which on they shall be sure.
 
     Raises:
         ClickException: the file holds anything else; the message names the line.
         OSError: it cannot be read.
     """
-    paths, counts, size, line = Counter[str](), Counter[str](), 0, 1
+    kept, size, line = Kept(), 0, 1
+    number = -1 if layout == "csv" else 0  # the header is no row
     for text in _whole(file, quoted=layout == "csv"):
-        if not (layout == "csv" and size == 0):
-            try:
+        try:
+            if number < 0:
+                if text.rstrip(b"\r\n").decode("utf-8", ERRORS) != ",".join(columns(top)):
+                    raise ValueError("not such a header")
+            else:
                 row = _parse(text, layout, top)
-                paths[row["path"]] += 1
-                counts["failed" if row["error"] else "sure" if row["sure"] in (True, "true") else "unsure"] += 1
-            except (ValueError, csv.Error, RecursionError) as error:
-                raise _foreign(file, line, layout, top) from error
-        elif text.rstrip(b"\r\n").decode("utf-8", ERRORS) != ",".join(columns(top)):
-            raise _foreign(file, line, layout, top)
+                if not row["error"]:  # what could not be read may be readable now
+                    kept.counts[_judge(row, labels, threshold)] += 1
+                    if kept.first.setdefault(row["path"], len(kept.rows)) != len(kept.rows):
+                        kept.further.setdefault(row["path"], []).append(len(kept.rows))
+                    kept.rows.append(number)
+        except _OtherRun as error:
+            raise _foreign(file, line, str(error)) from error
+        except (ValueError, TypeError, csv.Error, RecursionError) as error:
+            raise _foreign(file, line, f"is not what this command writes ({layout}, --top {top})") from error
+        number += 1
         size += len(text)
         line += text.count(b"\n")
-    return Kept(size, paths, counts)
+    return replace(kept, alone=len(kept.rows) == number and size == file.stat().st_size)
+
+
+def arrange(file: Path, layout: Layout, rows: Iterable[int]) -> None:
+    """Write a file of rows anew with some of its rows, in any order.
+
+    However hard it is stopped, the file is as it was, or as it shall be.
+
+    Args:
+        file: csv or jsonl, as `make_writer` writes it.
+        layout: which of the two.
+        rows: which of its rows, counted from 0, in their new order.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    header = int(layout == "csv")
+    ends = array("Q", accumulate(map(len, _whole(file, quoted=layout == "csv")), initial=0))
+    file = file.resolve()  # of a link, the link stays
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with file.open("rb") as old, partial.open("wb") as new:
+            new.write(old.read(ends[header]))
+            for row in rows:
+                start, end = ends[row + header : row + header + 2]
+                old.seek(start)
+                new.write(old.read(end - start))
+            new.flush()
+            os.fsync(new.fileno())
+        shutil.copymode(file, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _OtherRun(ValueError):
+    """A row is of a run with other options; the message says of which."""
+
+
+def _judge(row: Mapping[str, Any], labels: Collection[str], threshold: float) -> str:
+    """Return whether a row is "sure" or "unsure", if it is what the model would say of some photo."""
+    for column, value in row.items():
+        if column.startswith("label") and value not in labels:
+            raise _OtherRun(f"is of another --model, for this one has no class {value}")
+    probability, sure = float(row["probability"]), row["sure"] in (True, "true")
+    if not 0 <= probability <= 1 or not (sure or row["sure"] in (False, "false")):
+        raise ValueError("not such a row")
+    # What is written was rounded before it was decided on, so reading it decides the same.
+    if sure != (probability >= threshold):
+        raise _OtherRun(f"is of another --threshold, for {probability:.6f} is {'not ' * sure}sure at {threshold:g}")
+    return "sure" if sure else "unsure"
+
+
+def _foreign(file: Path, line: int, reason: str) -> click.ClickException:
+    return click.ClickException(
+        f"{printable(str(file))}: line {line} {printable(reason)}, so it cannot go on there; give the options of the "
+        "run that was stopped, or another --out"
+    )
 
 
 def _whole(file: Path, *, quoted: bool) -> Iterator[bytes]:
@@ -156,10 +238,3 @@ def _parse(text: bytes, layout: Layout, top: int) -> dict[str, Any]:
     if not isinstance(row, dict) or list(row) != columns(top) or not isinstance(row["path"], str):
         raise ValueError("not such a row")
     return row
-
-
-def _foreign(file: Path, line: int, layout: Layout, top: int) -> click.ClickException:
-    return click.ClickException(
-        f"{printable(str(file))}: line {line} is not what this command writes ({layout}, --top {top}), so it cannot go "
-        "on there; give the options of the run that was stopped, or another --out"
-    )
