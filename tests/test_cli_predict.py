@@ -536,6 +536,15 @@ def test_a_file_that_is_written_anew_keeps_mode_and_links(tiny_model: Path, mixe
     assert [row["error"] for row in rows_of(out.read_text("utf-8"))] == ["", "", ""]
 
 
+@pytest.mark.parametrize("name", ["p0.jpg", "new.PNG"])
+def test_rows_are_not_written_to_a_picture(tiny_model: Path, photos: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "p0.jpg").write_bytes(b"a photo")
+    result = predict(tiny_model, tmp_path, "--format", "csv", "--out", tmp_path / name)
+    assert result.exit_code == 2
+    assert f"{name}: is --out and named like a picture" in result.stderr
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("p0.jpg", b"a photo")]
+
+
 def test_the_output_does_not_replace_the_input(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     photo, listed = tmp_path / "red", tmp_path / "list.csv"
     photo.write_bytes((photos / "red.png").read_bytes())

@@ -183,7 +183,11 @@ def _layout_of(out: Path | None) -> Layout:
 
 
 def _spare_input(out: Path, photos: Iterable[str]) -> None:
-    """Make sure that the output replaces neither a photo that was named nor the list of them."""
+    """Make sure that the output replaces no photo, whether named or in a folder, and not the list of them."""
+    from clothing_classifier.images import SUFFIXES
+
+    if out.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"{printable(str(out))}: is --out and named like a picture; choose another --out")
     for path in photos:
         with suppress(OSError):  # one of them is not there, or no file
             given = os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)
