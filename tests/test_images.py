@@ -432,6 +432,25 @@ def test_premultiplied_alpha_and_palettes_with_alpha() -> None:
     assert [picture.getpixel((x, 0)) for x in (0, 1)] == [BLUE, WHITE]
 
 
+def bitmap(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A BMP of 32 bits with a header that announces an alpha channel (BITMAPV5HEADER), as Windows writes it."""
+    height, width, _ = pixels.shape
+    header = struct.pack("<LllHHLLllLL", 124, width, height, 1, 32, 3, pixels.nbytes, 0, 0, 0, 0)
+    header += struct.pack("<4L4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
+    body = np.ascontiguousarray(pixels[::-1, :, [2, 1, 0, 3]]).tobytes()
+    return struct.pack("<2sLLL", b"BM", 138 + len(body), 0, 138) + header.ljust(124, b"\0") + body
+
+
+def test_an_alpha_channel_that_was_never_written_is_none() -> None:
+    pixels = np.dstack([np.asarray(noise()), np.zeros((30, 40), np.uint8)])
+    assert np.array_equal(np.asarray(open_picture(bitmap(pixels))), np.asarray(noise()))
+    assert open_picture(encoded(Image.fromarray(pixels), "PNG")).getcolors() == [(40 * 30, WHITE)]
+    pixels[:15, :, 3] = 255
+    found = np.asarray(open_picture(bitmap(pixels)))
+    assert np.array_equal(found[:15], np.asarray(noise())[:15])
+    assert (found[15:] == 255).all(), "where some of it is written, all of it counts"
+
+
 # ------------------------------------------------------------------------------------------ grey, deep, CMYK, L*a*b*
 
 

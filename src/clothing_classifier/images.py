@@ -141,6 +141,18 @@ def open_picture(
         raise PhotoError(name, f"is damaged or cut short; copy or export it again ({kind}: {detail[:200]})") from error
 
 
+def has_unset_alpha(picture: Image.Image) -> bool:
+    """Say whether a picture's alpha channel is one that was never written, and not transparency.
+
+    Windows programs and the clipboard announce an alpha channel in a BMP of 32 bits, and leave all of it 0.
+
+    Args:
+        picture: as Pillow has opened it, with its pixels loaded.
+    """
+    bitmap = picture.format in ("BMP", "DIB") and picture.mode == "RGBA"
+    return bitmap and picture.getchannel("A").getextrema() == (0, 0)
+
+
 # --------------------------------------------------------------------------------------------------- file → bytes
 
 
@@ -701,6 +713,8 @@ def _split(picture: Image.Image, opened: _Opened) -> tuple[Image.Image, Image.Im
         return Image.fromarray(_to_8_bits(samples, opened.white) ^ (0xFF if opened.white_is_zero else 0)), alpha
     if picture.mode == "1":
         picture = picture.convert("L")
+    elif has_unset_alpha(picture):
+        picture = picture.convert("RGB")
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGB" if key is None and picture.mode == "P" else "RGBA")
     elif picture.mode in ("La", "RGBa"):
