@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,6 +118,54 @@ def test_a_pillow_picture_is_read_as_its_file(classifier: Classifier, mode: str)
         np.testing.assert_array_equal(classifier.prepare(opened), expected)
     upright = picture.transpose(Image.Transpose.ROTATE_270)
     np.testing.assert_array_equal(classifier.prepare(upright), expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("1", {"compression": "group4"}),
+        ("RGB", {"compression": "jpeg", "quality": 60}),
+        ("CMYK", {"compression": "jpeg", "quality": 60}),
+        ("RGB", {"compression": "tiff_lzw"}),
+        ("L", {"compression": "packbits"}),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_pillow_picture_of_a_compressed_tiff_is_read_as_its_file(
+    classifier: Classifier, mode: str, options: dict[str, object]
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)).convert(mode)
+    file = encoded(picture, "TIFF", **options)
+    expected = classifier.prepare(file)
+    with Image.open(io.BytesIO(file)) as opened:
+        np.testing.assert_array_equal(classifier.prepare(opened), expected)
+        np.testing.assert_array_equal(classifier.prepare(opened.copy()), expected)
+        np.testing.assert_array_equal(classifier.prepare(opened.convert("RGB")), expected)
+
+
+@pytest.mark.parametrize("mode", ["HSV", "YCbCr", "RGBX", "La", "RGBa", "PA"])
+def test_a_pillow_picture_of_a_mode_that_hardly_any_file_has_is_read_as_what_it_shows(
+    classifier: Classifier, mode: str
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8))
+    if mode in ("La", "RGBa", "PA"):
+        picture = picture.convert({"La": "LA", "RGBa": "RGBA", "PA": "P"}[mode])
+    rare = picture.convert(mode)
+    shown = rare.convert("LA" if mode == "La" else "RGB")
+    found, expected = classifier.prepare(rare), classifier.prepare(encoded(shown, "PNG"))
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_a_pillow_picture_of_a_bitmap_without_a_written_alpha_is_read_as_its_file(classifier: Classifier) -> None:
+    pixels = np.full((24, 16, 4), (20, 30, 220, 0), np.uint8)  # blue, green, red, alpha
+    masks = struct.pack("<4L", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<LllHHLLllLL", 124, 16, 24, 1, 32, 3, pixels.nbytes, 0, 0, 0, 0) + masks
+    header = header.ljust(124, b"\0")
+    file = struct.pack("<2sLLL", b"BM", 14 + 124 + pixels.nbytes, 0, 14 + 124) + header + pixels.tobytes()
+    with Image.open(io.BytesIO(file)) as opened:
+        assert opened.mode == "RGBA"
+        np.testing.assert_array_equal(classifier.prepare(opened), classifier.prepare(file))
+    assert classifier.predict(file).answer == "red"
 
 
 def test_a_pillow_picture_that_cannot_be_read_is_named(classifier: Classifier, tmp_path: Path) -> None:

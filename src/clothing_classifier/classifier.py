@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
 from clothing_classifier.cores import available_cores
 from clothing_classifier.execution import Choice, ExecutionError, Provider, first_line, open_session
-from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
+from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, has_unset_alpha, open_picture
 from clothing_classifier.resizing import resize
 
 NOT_SURE: Final = "not sure"
@@ -286,9 +286,15 @@ def _encode(picture: Image.Image) -> bytes:
     try:
         picture.load()  # for some formats Pillow turns the picture now, and drops the orientation
         orientation[ExifTags.Base.Orientation] = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        if picture.has_transparency_data:
+        profile = picture.info.get("icc_profile")
+        if picture.mode == "La":  # Pillow converts it to nothing else
+            picture = picture.convert("LA")
+        if picture.mode == "HSV" or has_unset_alpha(picture):
+            picture = picture.convert("RGB")
+        elif picture.has_transparency_data:
             picture = picture.convert("RGBA")
-        picture.save(file, "TIFF", exif=orientation, icc_profile=picture.info.get("icc_profile"))
+        # Without a compression named, it is that of the file that the picture was opened from, which may not hold it.
+        picture.save(file, "TIFF", compression="raw", exif=orientation, icc_profile=profile)
     except Exception as error:  # Pillow may be reading it only now, and a decoder may fail in any way
         raise PhotoError(_name(picture), f"cannot be read ({first_line(error)})") from error
     return file.getvalue()
