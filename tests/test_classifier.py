@@ -293,6 +293,12 @@ def test_threads_are_counted(tiny_model: Path) -> None:
         Classifier.load(tiny_model, threads=0)
 
 
+def test_a_provider_that_nobody_knows_is_refused_with_those_that_there_are(tiny_model: Path) -> None:
+    wanted = "provider must be one of auto, cpu, cuda, directml, coreml, openvino, not 'gpu'"
+    with pytest.raises(ValueError, match=wanted):
+        Classifier.load(tiny_model, provider="gpu")  # type: ignore[arg-type]
+
+
 def _load(tmp_path: Path, content: bytes) -> Classifier:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +106,7 @@ class Classifier:
 
     Raises:
         ModelError: the model cannot be run, or not as asked, or does not take and give what its card says.
-        ValueError: the threshold is not from 0 to 1, or ``threads`` is below 1.
+        ValueError: the threshold is not from 0 to 1, ``threads`` is below 1, or there is no such provider.
     """
 
     def __init__(
@@ -122,6 +122,8 @@ class Classifier:
             raise ValueError(f"the threshold must be from 0 to 1, not {threshold}")
         if threads is not None and threads < 1:
             raise ValueError(f"there must be at least one thread, not {threads}")
+        if provider not in get_args(Choice):
+            raise ValueError(f"the provider must be one of {', '.join(get_args(Choice))}, not {provider!r}")
         self.card: ModelCard = model.card
         self.path: Path = model.path
         self.limits = limits
