@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,11 +67,36 @@ def _describe(model: ModelFile, digest: str, execution: Mapping[str, Any]) -> It
     runs = f"{execution['provider'] or 'nothing here'}; there are: {', '.join(execution['available'])}"
     yield from _entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
     yield from _entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
-    for title, values in (("Weights", card.weights), ("Training", card.training), ("Data", card.data)):
+    members = str(card.training.get("approach")).split("+")
+    for title, values in (("Weights", card.weights), ("Training", _training(card)), ("Data", card.data)):
         yield ""
-        yield from _section(title, values)
+        yield from _section(title, values, members)
     yield ""
     yield from _figures(card)
+
+
+def _training(card: ModelCard) -> Mapping[str, Any]:
+    """Return what the card says of the training; a backbone whose weights came from a file is an architecture.
+
+    What timm's name of it says behind the dot is what other weights learned from.
+    """
+    origins = card.weights.get("members", [card.weights])
+    backbones = card.training.get("backbone")
+    names = backbones if isinstance(backbones, list) else [backbones]
+    if not isinstance(origins, list) or len(origins) != len(names):
+        return card.training
+    told = [
+        name.partition(".")[0] if isinstance(name, str) and _is_from_file(origin) else name
+        for name, origin in zip(names, origins, strict=True)
+    ]
+    if told == names:
+        return card.training
+    renamed = {"architecture" if key == "backbone" else key: value for key, value in card.training.items()}
+    return renamed | {"architecture": told}
+
+
+def _is_from_file(origin: object) -> bool:
+    return isinstance(origin, Mapping) and str(origin.get("source")).startswith("file:")
 
 
 def _promise(promise: Mapping[str, Any]) -> str:
@@ -105,17 +130,27 @@ def _figures(card: ModelCard) -> Iterator[str]:
         yield ""
 
 
-def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _section(title: str, values: Mapping[str, Any], members: Sequence[str] = ()) -> Iterator[str]:
     yield title
     for key, value in values.items():
-        yield from _entry("  " + key.replace("_", " "), _short(value), max(map(len, values)) + 4)
+        name = "  " + key.replace("_", " ")
+        paragraphs = _paragraphs(value, members if key in ("members", "recipe") else ())
+        if len(paragraphs) == 1:
+            yield from _entry(name, paragraphs[0], max(map(len, values)) + 4)
+            continue
+        yield printable(name)
+        for text in paragraphs:
+            yield _wrap("    ", text, 6)
 
 
 def _entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
     """Yield a title and its text, which goes on below itself where it is longer than a line."""
-    first = printable(title).ljust(indent)
+    yield _wrap(printable(title).ljust(indent), text, indent)
+
+
+def _wrap(first: str, text: str, indent: int) -> str:
     # Words are never broken, so that paths and digests can be copied.
-    yield textwrap.fill(
+    return textwrap.fill(
         printable(text),
         _WIDTH,
         initial_indent=first,
@@ -123,6 +158,38 @@ def _entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _paragraphs(value: object, members: Sequence[str] = (), depth: int = 0) -> list[str]:
+    """Return a value as text, where it is several things one for each; what is said of several alike is said once.
+
+    Args:
+        value: anything that a card may hold.
+        members: whose the things are, where it is a list of as many.
+        depth: how deep in the card it lies.
+    """
+    if depth < _DEPTH and isinstance(value, list) and _are_mappings(value):
+        named = len(members) == len(value)
+        whose: dict[str, list[str]] = {}
+        for number, inner in enumerate(value):
+            whose.setdefault(_short(inner, depth), []).append(members[number] if named else "")
+        if len(whose) == 1 < len(value):
+            return [f"the same for {'both' if len(value) == 2 else f'all {len(value)}'}: {next(iter(whose))}"]
+        return [f"{', '.join(names)}: {text}" if named else text for text, names in whose.items()]
+    if depth < _DEPTH and isinstance(value, Mapping):
+        deep = [isinstance(inner, Mapping | list) and _are_mappings(inner) for inner in value.values()]
+        if any(deep) or _are_mappings(value):
+            return [
+                f"{key.replace('_', ' ')}: {text}"
+                for key, inner in value.items()
+                for text in _paragraphs(inner, depth=depth + 1)
+            ]
+    return [_short(value, depth)]
+
+
+def _are_mappings(values: Mapping[str, Any] | list[Any]) -> bool:
+    inner = values.values() if isinstance(values, Mapping) else values
+    return len(values) > 0 and all(isinstance(value, Mapping) for value in inner)
 
 
 def _short(value: object, depth: int = 0) -> str:
