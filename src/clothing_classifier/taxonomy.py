@@ -7,6 +7,8 @@ here is matched by *name*: a class's position in a list or a folder never decide
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Final
 
 CLASSES: Final[tuple[str, ...]] = (
@@ -68,7 +70,9 @@ _ALIASES: Final[dict[str, str]] = {
 
 
 def _key(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+    # Without its marks, a word of many scripts is another word.
+    letters = unicodedata.normalize("NFC", name).casefold()
+    return "".join(c for c in letters if c.isalnum() or unicodedata.category(c).startswith("M"))
 
 
 _BY_KEY: Final[dict[str, str]] = {_key(label): label for label in RAW_LABELS} | _ALIASES
@@ -83,3 +87,26 @@ def canonical_label(name: str) -> str | None:
     ('T-Shirt', 'Longsleeve', None)
     """
     return _BY_KEY.get(_key(name))
+
+
+def match_label(name: str, labels: Sequence[str]) -> str | None:
+    """Return the one of a model's ``labels`` that ``name`` stands for, or ``None`` if it stands for none of them.
+
+    The same spelling goes first, then one that differs in what does not count, then the names that other editions use.
+    Where several labels are as near, none is meant.
+
+    >>> labels = ("T-Shirt", "Outwear", "Kilt")
+    >>> match_label("tee", labels), match_label("outerwear", labels), match_label("kilt", labels)
+    ('T-Shirt', 'Outwear', 'Kilt')
+    >>> match_label("Other", labels) is None
+    True
+    """
+    if name in labels:
+        return name
+    spellings: tuple[Callable[[str], str | None], ...] = (_key, canonical_label)
+    for spell in spellings:
+        wanted = spell(name)
+        found = [label for label in labels if spell(label) == wanted] if wanted else []
+        if len(found) == 1:
+            return found[0]
+    return None
