@@ -43,7 +43,7 @@ _PARTS: Final = {
     "test": "test",
 }
 _SYSTEM_FILES: Final = {"__macosx", "thumbs.db", "desktop.ini"}
-_YES: Final = {"true", "1", "yes"}
+YES: Final = {"true", "1", "yes"}
 _NO: Final = {"false", "0", "no"}
 
 
@@ -61,6 +61,7 @@ class Listing:
         repeated: how many rows say again what another row of the same photo says.
         ignored: files and folders among the photos that are no picture files.
         empty: class folders without a picture file, by the names of their classes, sorted.
+        guessed: how many labels are a model's own answers, and nothing shows that a person has checked them.
     """
 
     root: Path
@@ -72,6 +73,7 @@ class Listing:
     repeated: int = 0
     ignored: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    guessed: int = 0
 
 
 def list_photos(folder: Path, size: Size | None = None) -> Listing:
@@ -349,7 +351,7 @@ def _read_table(path: Path) -> list[_Row]:
                         image=values.get("image") or f"(no name, line {line})",
                         label=values.get("label", ""),
                         sender=values.get("sender_id") or None,
-                        kids=True if kids in _YES else False if kids in _NO else None,
+                        kids=True if kids in YES else False if kids in _NO else None,
                     )
                 )
     except OSError as error:
