@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 _BINS: Final = 15
 _RESAMPLES: Final = 1000
+_TAIL: Final = 0.025
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -65,13 +66,16 @@ def expected_calibration_error(probabilities: Floats, truth: Integers) -> float:
     Returns:
         0 (calibrated) to 1; 0 where there are no photos.
     """
-    if len(truth) == 0:
+    return _calibration_error(probabilities.max(1), probabilities.argmax(1) == truth)
+
+
+def _calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
+    if len(right) == 0:
         return 0.0
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == truth).astype(np.float64)
+    confidence = confidence.astype(np.float64)
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     gaps = np.bincount(bins, right - confidence, _BINS)
-    return _rounded(np.abs(gaps).sum() / len(truth))
+    return _rounded(np.abs(gaps).sum() / len(right))
 
 
 def measure(
@@ -80,7 +84,7 @@ def measure(
     labels: Sequence[str],
     *,
     threshold: float,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | Integers | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return all figures of one model on one set of photos.
@@ -89,6 +93,37 @@ def measure(
         truth: class numbers, ``int64 [N]``.
         probabilities: ``[N, classes]``.
         labels: the classes' names, in the order of the probabilities.
+        threshold: as `measure_answers` takes it.
+        groups: likewise.
+        seed: likewise.
+
+    Returns:
+        What `measure_answers` does.
+
+    Raises:
+        ValueError: likewise.
+    """
+    answers, confidence = probabilities.argmax(1), probabilities.max(1)
+    return measure_answers(truth, answers, confidence, labels, threshold=threshold, groups=groups, seed=seed)
+
+
+def measure_answers(
+    truth: Integers,
+    predicted: Integers,
+    confidence: Floats,
+    labels: Sequence[str],
+    *,
+    threshold: float,
+    groups: Sequence[str] | Integers | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return all figures of one model on one set of photos, by its answers alone.
+
+    Args:
+        truth: class numbers, ``int64 [N]``.
+        predicted: the most probable class's number, ``int64 [N]``.
+        confidence: that class's probability, ``[N]``.
+        labels: the classes' names, by their numbers.
         threshold: answers below it are "not sure".
         groups: who sent each photo; the intervals then resample senders instead of photos, because photos of one
             sender are not independent.
@@ -104,20 +139,19 @@ def measure(
     """
     if len(truth) == 0:
         raise ValueError("there are no photos to measure on")
-    if len(truth) != len(probabilities):
-        raise ValueError(f"{len(truth)} labels do not fit {len(probabilities)} predictions")
-    predicted = probabilities.argmax(1)
+    if len(truth) != len(predicted):
+        raise ValueError(f"{len(truth)} labels do not fit {len(predicted)} predictions")
     matrix = confusion(truth, predicted, len(labels))
-    sure = probabilities.max(1) >= threshold
+    sure, right = confidence >= threshold, predicted == truth
     f1 = _f1(np.diag(matrix), matrix.sum(1), matrix.sum(0))
     return {
         "photos": len(truth),
         **score(matrix),
         "intervals": _intervals(truth, predicted, len(labels), groups, seed),
-        "expected_calibration_error": expected_calibration_error(probabilities, truth),
+        "expected_calibration_error": _calibration_error(confidence, right),
         "sure": {
             "share": _rounded(sure.mean()),
-            "accuracy": _rounded((predicted == truth)[sure].mean()) if sure.any() else None,
+            "accuracy": _rounded(right[sure].mean()) if sure.any() else None,
         },
         "per_class": {
             label: {
@@ -130,6 +164,51 @@ def measure(
         },
         "confusion": matrix.tolist(),
     }
+
+
+def share_interval(right: npt.NDArray[np.bool_], groups: Sequence[str] | Integers | None = None) -> list[float]:
+    """Return the 95 % interval of the share of answers that are right, where these are few or all right, too.
+
+    Clopper and Pearson's (1934, https://doi.org/10.1093/biomet/26.4.404): never narrower than it says, where the
+    bootstrap's has no width if all are right. Where photos come in groups, they count as so many fewer as the groups'
+    shares scatter more than chance would have it (Korn and Graubard, 1998): by Kish's design effect, never below 1.
+
+    Args:
+        right: of each answer, ``bool [N]``.
+        groups: who sent each photo.
+
+    Returns:
+        Lower and upper end, 0 to 1.
+
+    Raises:
+        ValueError: there are no answers.
+
+    >>> share_interval(np.array([True] * 97 + [False] * 3))
+    [0.9148, 0.9938]
+    """
+    count: float = len(right)
+    if count == 0:
+        raise ValueError("there are no answers to measure")
+    share = float(right.mean())
+    if groups is not None and 0 < share < 1:
+        deviations = np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], right - share)
+        members = len(deviations)
+        variance = (deviations**2).sum() / count**2 * members / max(1, members - 1)
+        by_photos = share * (1 - share) / (count - 1)
+        count /= max(1.0, variance / by_photos)
+    hits, misses = share * count, (1 - share) * count
+    low = _beta_quantile(_TAIL, hits, misses + 1) if hits else 0.0
+    high = _beta_quantile(1 - _TAIL, hits + 1, misses) if misses else 1.0
+    return [_rounded(low), _rounded(high)]
+
+
+def _beta_quantile(q: float, a: float, b: float) -> float:
+    """Return the quantile of the beta distribution, to five decimals: SciPy is not needed to use a model."""
+    edges = np.linspace(0, 1, 200_001)
+    middles = (edges[1:] + edges[:-1]) / 2
+    density = (a - 1) * np.log(middles) + (b - 1) * np.log1p(-middles)
+    shares = np.cumsum(np.exp(density - density.max()))
+    return float(np.interp(q, np.concatenate([[0.0], shares / shares[-1]]), edges))
 
 
 def reliability(probabilities: Floats, truth: Integers) -> list[dict[str, float]]:
@@ -261,7 +340,7 @@ def _score_of(truth: Integers, predicted: Integers, classes: int, chosen: npt.ND
 
 
 def _intervals(
-    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | None, seed: int
+    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | Integers | None, seed: int
 ) -> dict[str, list[float]]:
     units = np.arange(len(truth)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = int(units.max()) + 1
@@ -273,7 +352,7 @@ def _intervals(
         counted = ((truth[right], times[right]), (truth, times), (predicted, times))
         drawn.append(_score(*(np.bincount(numbers, weights, classes) for numbers, weights in counted)))
     return {
-        name: [_rounded(np.quantile([sample[name] for sample in drawn], q)) for q in (0.025, 0.975)]
+        name: [_rounded(np.quantile([sample[name] for sample in drawn], q)) for q in (_TAIL, 1 - _TAIL)]
         for name in drawn[0]
     }
 

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clothing_classifier.card import ModelCard
+from clothing_classifier.classifier import Prediction
+from clothing_classifier.evaluation.labelled import Evaluation
+from clothing_classifier.evaluation.metrics import measure, share_interval
+
+Answer = tuple[str, str, float]
+
+
+@pytest.fixture(scope="module")
+def card(tiny_card: ModelCard) -> ModelCard:
+    """Of red, green and blue; it promises 97 % at 0.6."""
+    return tiny_card
+
+
+def evaluate(
+    card: ModelCard,
+    answers: Sequence[Answer],
+    senders: Sequence[str | None] | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Return the figures of answers: the true label, the one that was said, its probability."""
+    evaluation = Evaluation(card, card.threshold if threshold is None else threshold)
+    for number, (label, said, probability) in enumerate(answers):
+        others = [other for other in card.labels if other != said]
+        prediction = Prediction((said, *others), (probability, *[(1 - probability) / 2] * 2), evaluation._threshold)
+        evaluation.add(f"{number}.jpg", label, prediction, senders[number] if senders else None)
+    return evaluation.figures()
+
+
+def named(right: int, wrong: int) -> list[Answer]:
+    return [("red", "red", 0.99)] * right + [("green", "red", 0.95)] * wrong
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(1, 60), known=st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_the_figures_are_those_of_all_probabilities(card: ModelCard, seed: int, count: int, known: bool) -> None:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 3, count)
+    probabilities = random.dirichlet([0.4] * 3, count)
+    senders = [f"{n:03}" for n in random.integers(0, 7, count)]
+    evaluation = Evaluation(card, card.threshold)
+    for number in range(count):
+        order = np.argsort(-probabilities[number])
+        ranked = Prediction(
+            tuple(card.labels[i] for i in order), tuple(probabilities[number][order].tolist()), card.threshold
+        )
+        evaluation.add(str(number), card.labels[truth[number]], ranked, senders[number] if known else None)
+    figures = evaluation.figures()
+    # Senders are numbered as they come; the bootstrap draws the same members either way.
+    numbers = {sender: f"{n:03}" for n, sender in enumerate(dict.fromkeys(senders))}
+    groups = [numbers[sender] for sender in senders] if known and len(numbers) > 1 else None
+    wanted = measure(truth, probabilities, card.labels, threshold=card.threshold, groups=groups)
+    wanted["sure"] |= {key: figures["sure"][key] for key in ("photos", "right", "interval")}
+    assert {key: figures[key] for key in wanted} == wanted
+    assert (figures["intervals_over"], figures["senders"]) == (
+        "senders" if groups else "photos",
+        len(numbers) if known else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        (named(500, 0), "kept"),
+        (named(500, 14), "within chance"),
+        (named(98, 2), "within chance"),
+        (named(95, 5), "within chance"),
+        (named(90, 10), "broken"),
+        ([("red", "red", 0.5)] * 9, None),
+    ],
+)
+def test_a_promise_holds_or_not_or_chance_may_have_it(
+    card: ModelCard, answers: list[Answer], verdict: str | None
+) -> None:
+    figures = evaluate(card, answers)
+    assert figures["promise"]["verdict"] == verdict
+    assert figures["promise"]["made"]
+    assert (figures["sure"]["interval"] is None) == (verdict is None)
+
+
+def test_a_promise_is_judged_at_its_own_threshold_and_only_if_it_is_made(card: ModelCard) -> None:
+    answers = named(90, 10)
+    assert evaluate(card, answers, threshold=0.5)["promise"]["verdict"] is None
+    withdrawn = evaluate(replace(card, promise={"accuracy": 0.97, "kept": False}), answers)["promise"]
+    assert (withdrawn["made"], withdrawn["verdict"], withdrawn["share"]) == (False, None, None)
+    for nothing in ({}, {"accuracy": None}, {"accuracy": "all"}, {"accuracy": True}, {"accuracy": 97}):
+        assert evaluate(replace(card, promise=nothing), answers)["promise"] is None
+
+
+def test_senders_that_fail_as_a_whole_make_a_verdict_less_certain(card: ModelCard) -> None:
+    answers = named(180, 20)
+    assert evaluate(card, answers)["promise"]["verdict"] == "broken"
+    one_fails = ["a"] * 90 + ["b"] * 90 + ["c"] * 20
+    assert evaluate(card, answers, one_fails)["promise"]["verdict"] == "within chance"
+    alone = evaluate(card, answers, ["a"] * 200)
+    assert (alone["intervals_over"], alone["senders"], alone["promise"]["verdict"]) == ("photos", 1, "broken")
+
+
+def test_a_threshold_is_told_only_where_there_are_photos_and_mistakes_enough(card: ModelCard) -> None:
+    kept = evaluate(card, [*named(190, 0), *[("green", "red", 0.8)] * 10])["keeping"]
+    assert kept == {"threshold": 0.99, "share": 0.95, "accuracy": 1.0}
+    assert evaluate(card, named(100, 100))["keeping"]["threshold"] == 0.99
+    mixed = evaluate(card, [("red", "red", 0.9), ("green", "red", 0.9)] * 100)["keeping"]
+    assert mixed == {"threshold": None, "share": None, "accuracy": None}
+    for few in (named(190, 9), named(179, 20)):
+        assert evaluate(card, few)["keeping"] is None
+
+
+def test_the_most_confident_mistakes_are_told(card: ModelCard) -> None:
+    probabilities = [0.5 + (number * 7 % 30) / 100 for number in range(30)]
+    answers = [("blue", "green", p) for p in probabilities] + named(5, 0) + [("blue", "red", 0.79)] * 2
+    mistakes = evaluate(card, answers)["mistakes"]
+    wanted = sorted(((-p, n) for n, p in enumerate([*probabilities, *[0] * 5, 0.79, 0.79])))[:10]
+    assert [(m["path"], m["probability"]) for m in mistakes] == [(f"{n}.jpg", -p) for p, n in wanted]
+    assert mistakes[0] == {"path": "17.jpg", "label": "blue", "predicted": "green", "probability": 0.79}
+
+
+def test_what_is_no_class_or_no_photo_is_an_error(card: ModelCard) -> None:
+    with pytest.raises(KeyError):
+        evaluate(card, [("pink", "red", 0.9)])
+    with pytest.raises(ValueError, match="no photos"):
+        evaluate(card, [])
+
+
+@given(right=st.integers(0, 300), wrong=st.integers(0, 300))
+@settings(max_examples=50, deadline=None)
+def test_the_interval_of_a_share_is_clopper_and_pearsons(right: int, wrong: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra train")
+    answers = np.arange(right + wrong) < right
+    if not len(answers):
+        with pytest.raises(ValueError, match="no answers"):
+            share_interval(answers)
+        return
+    wanted = stats.binomtest(right, right + wrong).proportion_ci(method="exact")
+    assert share_interval(answers) == pytest.approx([wanted.low, wanted.high], abs=6e-5)
+    assert share_interval(answers, np.arange(len(answers))) == pytest.approx(share_interval(answers), abs=1e-4)
+
+
+def test_photos_that_fail_together_count_as_fewer() -> None:
+    answers = np.repeat(np.arange(20) % 4 > 0, 20)
+    groups = np.repeat(np.arange(20), 20)
+    # 20 senders, each right in all of its photos or in none, are 20 answers; one is lost with their mean.
+    assert share_interval(answers, groups) == pytest.approx(share_interval(np.arange(19) % 4 > 0), abs=0.03)
