@@ -6,13 +6,17 @@ import io
 import math
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from clothing_classifier import __version__
+
+if TYPE_CHECKING:
+    from clothing_classifier.images import Limits
 
 _COMMANDS = {
     "predict": "Classify photos.",
@@ -162,3 +166,37 @@ provider_option = click.option(
     type=click.Choice(PROVIDERS),
     help="Which of onnxruntime's execution providers computes. auto: the best that is here and says what the CPU says.",
 )
+
+
+def computing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all commands that classify files: how large these may be, and what computes."""
+    for option in reversed(
+        (
+            click.option(
+                "--max-bytes",
+                type=click.IntRange(1),
+                help="Largest size of a photo's file, in bytes.  [default: 67108864]",
+            ),
+            click.option(
+                "--max-megapixels",
+                type=Number(0, min_open=True),
+                help="Largest size of a photo, in millions of pixels.  [default: 120]",
+            ),
+            click.option(
+                "--threads", type=click.IntRange(1), help="How many threads decode and compute.  [default: the cores]"
+            ),
+            provider_option,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def make_limits(max_bytes: int | None, max_megapixels: float | None) -> Limits:
+    """Return the limits that the options of `computing_options` ask for; the usual ones where they do not."""
+    from clothing_classifier.images import DEFAULT_LIMITS, Limits
+
+    return Limits(
+        max_bytes=max_bytes or DEFAULT_LIMITS.max_bytes,
+        max_pixels=max(1, round(max_megapixels * 1e6)) if max_megapixels else DEFAULT_LIMITS.max_pixels,
+    )

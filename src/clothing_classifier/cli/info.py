@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clothing_classifier.cli import printable
+from clothing_classifier.cli.table import describe_entry, wrap
 
 if TYPE_CHECKING:
     from clothing_classifier.card import ModelCard, ModelFile
 
-_WIDTH = 100
-_INDENT = 14
 _DEPTH = 3
 
 
@@ -58,15 +56,15 @@ def _describe(model: ModelFile, digest: str, execution: Mapping[str, Any]) -> It
     made = f"{card.created}, by version {card.version}" + (f", commit {card.commit}" if card.commit else "")
     yield printable(card.name)
     yield ""
-    yield from _entry("File", f"{model.path}, {len(model.content) / 1e6:.1f} MB")
-    yield from _entry("SHA-256", digest)
-    yield from _entry("Made", made)
-    yield from _entry("Licence", card.licence)
-    yield from _entry("Input", f"{resizing.height} × {resizing.width} pixels, {proportions}")
-    yield from _entry("Labels", f"{len(card.labels)}: {', '.join(card.labels)}")
+    yield from describe_entry("File", f"{model.path}, {len(model.content) / 1e6:.1f} MB")
+    yield from describe_entry("SHA-256", digest)
+    yield from describe_entry("Made", made)
+    yield from describe_entry("Licence", card.licence)
+    yield from describe_entry("Input", f"{resizing.height} × {resizing.width} pixels, {proportions}")
+    yield from describe_entry("Labels", f"{len(card.labels)}: {', '.join(card.labels)}")
     runs = f"{execution['provider'] or 'nothing here'}; there are: {', '.join(execution['available'])}"
-    yield from _entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
-    yield from _entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
+    yield from describe_entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
+    yield from describe_entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
     members = str(card.training.get("approach")).split("+")
     for title, values in (("Weights", card.weights), ("Training", _training(card)), ("Data", card.data)):
         yield ""
@@ -113,10 +111,10 @@ def _promise(promise: Mapping[str, Any]) -> str:
 
 def _figures(card: ModelCard) -> Iterator[str]:
     if not card.metrics:
-        yield from _entry("Figures", "none: the model has not been measured")
+        yield from describe_entry("Figures", "none: the model has not been measured")
     for part, figures in card.metrics.items():
         if not isinstance(figures, Mapping):
-            yield from _entry(f"On {part}", _short(figures))
+            yield from describe_entry(f"On {part}", _short(figures))
             continue
         plain = {key: value for key, value in figures.items() if key not in ("per_class", "confusion")}
         yield from _section(f"On {part}", plain)
@@ -136,28 +134,11 @@ def _section(title: str, values: Mapping[str, Any], members: Sequence[str] = ())
         name = "  " + key.replace("_", " ")
         paragraphs = _paragraphs(value, members if key in ("members", "recipe") else ())
         if len(paragraphs) == 1:
-            yield from _entry(name, paragraphs[0], max(map(len, values)) + 4)
+            yield from describe_entry(name, paragraphs[0], max(map(len, values)) + 4)
             continue
         yield printable(name)
         for text in paragraphs:
-            yield _wrap("    ", text, 6)
-
-
-def _entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
-    """Yield a title and its text, which goes on below itself where it is longer than a line."""
-    yield _wrap(printable(title).ljust(indent), text, indent)
-
-
-def _wrap(first: str, text: str, indent: int) -> str:
-    # Words are never broken, so that paths and digests can be copied.
-    return textwrap.fill(
-        printable(text),
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+            yield wrap("    ", text, 6)
 
 
 def _paragraphs(value: object, members: Sequence[str] = (), depth: int = 0) -> list[str]:

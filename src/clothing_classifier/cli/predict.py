@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from clothing_classifier.cli import Number, printable, provider_option
-from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, arrange, make_writer, read_kept
+from clothing_classifier.cli import Number, computing_options, make_limits, printable
+from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, arrange, make_writer, read_kept, spare_input
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -58,16 +58,7 @@ if TYPE_CHECKING:
     type=Number(0, 1),
     help='Below this probability the answer is "not sure".  [default: the model\'s own]',
 )
-@click.option(
-    "--max-bytes", type=click.IntRange(1), help="Largest size of a photo's file, in bytes.  [default: 67108864]"
-)
-@click.option(
-    "--max-megapixels",
-    type=Number(0, min_open=True),
-    help="Largest size of a photo, in millions of pixels.  [default: 120]",
-)
-@click.option("--threads", type=click.IntRange(1), help="How many threads decode and compute.  [default: the cores]")
-@provider_option
+@computing_options
 def command(
     photos: tuple[str, ...],
     model: str | None,
@@ -100,21 +91,18 @@ def command(
     if resume and (out is None or layout == "table"):
         raise click.UsageError("--resume needs an --out of csv or jsonl, which an earlier run has begun")
     if out is not None:
-        _spare_input(out, photos)
+        spare_input(out, photos)
 
     from clothing_classifier.bulk import find_photos, predict_photos, share_cores
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError
+    from clothing_classifier.images import PhotoError
 
     for path in photos:
         if path != "-" and os.path.isdir(path):
             first = next(find_photos([path]))
             if isinstance(first, PhotoError) and first.name == path:
                 raise click.ClickException(f"{printable(path)}: {first.reason}")
-    limits = Limits(
-        max_bytes=max_bytes or DEFAULT_LIMITS.max_bytes,
-        max_pixels=max(1, round(max_megapixels * 1e6)) if max_megapixels else DEFAULT_LIMITS.max_pixels,
-    )
+    limits = make_limits(max_bytes, max_megapixels)
     # One photo is computed by all cores together; of many, each core computes its own.
     alone = len(photos) == 1 and photos[0] != "-" and not os.path.isdir(photos[0])
     workers, together = (1, threads) if alone else share_cores(threads)
@@ -180,19 +168,6 @@ def _layout_of(out: Path | None) -> Layout:
         if out.suffix.lower() == f".{layout}":
             return layout
     raise click.UsageError(f"{printable(str(out))}: name it .csv or .jsonl, or say which --format it shall have")
-
-
-def _spare_input(out: Path, photos: Iterable[str]) -> None:
-    """Make sure that the output replaces no photo, whether named or in a folder, and not the list of them."""
-    from clothing_classifier.images import SUFFIXES
-
-    if out.suffix.lower() in SUFFIXES:
-        raise click.UsageError(f"{printable(str(out))}: is --out and named like a picture; choose another --out")
-    for path in photos:
-        with suppress(OSError):  # one of them is not there, or no file
-            given = os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)
-            if out.is_file() and os.path.samestat(given, out.stat()):
-                raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
 
 
 def _require_common(photos: Iterator[str | PhotoError], kept: Kept, out: Path) -> Iterator[str | PhotoError]:

@@ -1,4 +1,4 @@
-"""Rows of predictions as text: a table for people, csv and jsonl for programs, and what a stopped run left of these."""
+"""Predictions as text: rows for people and for programs, what a stopped run left of these, and figures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -25,8 +27,15 @@ if TYPE_CHECKING:
 Layout = Literal["table", "csv", "jsonl"]
 LAYOUTS: Final[tuple[Layout, ...]] = ("table", "csv", "jsonl")
 
+_WIDTH: Final = 100
+_INDENT: Final = 14
+
 ERRORS: Final = sys.getfilesystemencodeerrors()
 """A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are."""
+
+
+JUDGED: Final = ("path", "label", "predicted", "probability", "sure", "right", "error")
+"""The columns of csv where the photos' true labels are known."""
 
 
 def columns(top: int) -> list[str]:
@@ -75,6 +84,40 @@ def make_writer(
     return write
 
 
+def make_judged_writer(stream: TextIO) -> Callable[[Row, str], None]:
+    """Return what writes a row and the photo's true label to a stream, as csv; the header is written at once."""
+    print(*JUDGED, sep=",", file=stream)
+
+    def write(row: Row, label: str) -> None:
+        found = row.prediction
+        said = (found.label, found.probability, found.sure, found.label == label) if found else (None,) * 4
+        print(*map(_cell, (row.path, label, *said, row.error)), sep=",", file=stream)
+
+    return write
+
+
+def describe_classes(figures: Mapping[str, Any], counts: Mapping[str, int] | None = None) -> Iterator[str]:
+    """Yield a table of the classes, a line each; one that neither was shown nor is named by an answer is left out.
+
+    Args:
+        figures: as `clothing_classifier.evaluation.metrics.measure` gives them.
+        counts: how many photos to tell of each class; by default those that the figures are of.
+    """
+    classes, width = figures["per_class"], max(map(len, (*figures["per_class"], "class")))
+    yield f"{'class':<{width}}  photos  precision  recall     F1  most often mistaken for"
+    for number, (label, row) in enumerate(classes.items()):
+        if not row["photos"] and not any(answers[number] for answers in figures["confusion"]):
+            continue
+        mistakes = list(figures["confusion"][number])
+        mistakes[number] = 0
+        worst = max(mistakes)
+        other = f"{list(classes)[mistakes.index(worst)]} ({worst} of {row['photos']})" if worst else ""
+        # Of a class without photos, only the answers that name it can be judged.
+        found = (f"{row['recall']:.3f}", f"{row['f1']:.3f}") if row["photos"] else ("–", "–")
+        count = row["photos"] if counts is None else counts[label]
+        yield f"{label:<{width}}  {count:>6}  {row['precision']:>9.3f}  {found[0]:>6}  {found[1]:>5}  {other}".rstrip()
+
+
 def _values(row: Row, top: int) -> dict[str, str | float | bool | None]:
     """Return the row's columns in their order; ``None`` where it has nothing to say."""
     prediction = row.prediction
@@ -94,6 +137,45 @@ def _cell(value: str | float | bool | None) -> str:
         return f"{value:.6f}"
     # RFC 4180. Python's csv.writer leaves a lone carriage return in a file's name unquoted, and readers stumble on it.
     return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\r\n') else value
+
+
+def describe_entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
+    """Yield a title and its text, which goes on below itself where it is longer than a line."""
+    yield wrap(printable(title).ljust(indent), text, indent)
+
+
+def wrap(first: str, text: str, indent: int) -> str:
+    """Return a text that begins after ``first`` and goes on below at ``indent`` where it is longer than a line."""
+    # Words are never broken, so that paths and digests can be copied.
+    return textwrap.fill(
+        printable(text),
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def spare_input(out: Path, given: Iterable[str]) -> None:
+    """Make sure that the output replaces no photo, whether named or in a folder, and nothing else that is read.
+
+    Args:
+        out: the file to write.
+        given: what is read; ``-`` stands for standard input.
+
+    Raises:
+        UsageError: it is one of these files, or named like a picture.
+    """
+    from clothing_classifier.images import SUFFIXES
+
+    if out.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"{printable(str(out))}: is --out and named like a picture; choose another --out")
+    for path in given:
+        with suppress(OSError):  # one of them is not there, or no file
+            read = os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)
+            if out.is_file() and os.path.samestat(read, out.stat()):
+                raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
 
 
 @dataclass(frozen=True, slots=True)

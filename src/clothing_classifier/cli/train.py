@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from clothing_classifier.cli import printable
+from clothing_classifier.cli.table import describe_classes
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
@@ -274,18 +275,8 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
         kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
         told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
         yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
-    width = max(map(len, (*card.labels, "class")))
-    yield f"{'class':<{width}}  photos  precision  recall     F1  most often mistaken for"
     counts = card.data["classes"]
-    for number, label in enumerate(card.labels):
-        row, mistakes = figures["per_class"][label], list(figures["confusion"][number])
-        mistakes[number] = 0
-        worst = max(mistakes)
-        other = f"{card.labels[mistakes.index(worst)]} ({worst} of {row['photos']})" if worst else ""
-        yield (
-            f"{label:<{width}}  {counts[label]:>6}  {row['precision']:>9.3f}  {row['recall']:>6.3f}  "
-            f"{row['f1']:>5.3f}  {other}"
-        ).rstrip()
+    yield from describe_classes(figures, counts)
     for part, row in metrics.items():
         low, high = row["intervals"]["weighted_f1"]
         yield (
