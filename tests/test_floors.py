@@ -53,8 +53,11 @@ USING_MODULES = [
     *sorted(USING - {"service", "__init__", "__main__"}),
     "cli",
     "cli.predict",
+    "cli.evaluate",
     "cli.info",
     "cli.compare",
+    "dataset.labels",
+    "evaluation.labelled",
     "evaluation.report",
 ]
 NEEDED = {"numpy", "PIL", "pi_heif", "onnxruntime", "click"}
@@ -139,7 +142,8 @@ def test_the_using_side_needs_little(file: Path) -> None:
         allowed |= {"kagglehub"}
     if room == "service" or (room, file.stem) == ("cli", "serve"):
         allowed |= SERVING
-    if room in USING | {"dataset", "evaluation"} or file.stem in ("predict", "info", "data", "compare", "serve"):
+    commands = ("predict", "evaluate", "info", "data", "compare", "serve")
+    if room in USING | {"dataset", "evaluation"} or file.stem in commands:
         assert {name.partition(".")[0] for name in imports(file.read_text("utf-8"))} <= allowed
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "predict": "Classify photos.",
+    "evaluate": "Measure a model on your own labelled photos.",
     "info": "Show what a model is and how far to trust it.",
     "data": "Fetch a dataset, and check what is in it.",
     "train": "Train a classifier and measure it.",
