@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -330,6 +330,7 @@ def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: 
 WILD = ["comma,.png", 'quote".png', "größe.png", "plain.png"] + ["line\nbreak.png", "\r.png"] * (os.name == "posix")
 
 
+@settings(deadline=None)  # a disk may be slow
 @given(data=st.data(), layout=st.sampled_from(["csv", "jsonl"]))
 def test_a_run_that_was_cut_off_anywhere_goes_on_to_the_same_rows(
     tiny_model: Path, resumed: dict[str, tuple[Path, bytes]], data: st.DataObject, layout: str
@@ -413,6 +414,7 @@ def test_a_run_does_not_go_on_in_the_file_of_another_run(
             assert out.read_bytes() == rows
 
 
+@settings(deadline=None)  # a disk may be slow
 @given(data=st.data(), layout=st.sampled_from(["csv", "jsonl"]))
 def test_what_a_run_wrote_is_of_this_run(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, layout: Layout
