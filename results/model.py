@@ -56,7 +56,7 @@ MEMBERS = (
 )
 PROTOCOL = "sender"
 DATA = "a14e1129e5f7276e1fb2c0fec858ab05c1c6ec9fd1b5b116dba4dbd3f5c3c887"
-"""Digest of the manifest that `clothing data check` writes: every photo's content, class and sender."""
+"""Digest of the manifest that `clothing data check` writes: each photo's content, class and path (no sender)."""
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "clothing_classifier" / "models" / "clothing.onnx"
 

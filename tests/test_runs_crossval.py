@@ -267,6 +267,22 @@ def test_another_run_a_damaged_fold_and_a_given_split_are_refused(run: Path, dat
     assert figures(copy) == figures(run)
 
 
+def test_a_run_does_not_go_on_with_other_senders(run: Path, dataset: Path, tmp_path: Path) -> None:
+    """They decide the folds, and are not in the digest that tells one set of photos from another."""
+    data = shutil.copytree(dataset, tmp_path / "wardrobe")
+    out = shutil.copytree(run, tmp_path / "out")
+    (out / "fold-2.npz").unlink()
+    rows = read(data / "images.csv")
+    with (data / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "sender_id": number % 16} for number, row in enumerate(rows))
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(RunError, match=r"folds\.csv: this run began with other senders.* choose another folder"):
+        cross_validate(small(data, out, split="sender"))
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
 def command_line(dataset: Path, out: Path) -> list[str]:
     words = ["crossval", "custom-cnn", "--data", str(dataset), "--out", str(out), "--epochs", "2", "--device", "cpu"]
     return [sys.executable, "-m", "clothing_classifier", *words, "--folds", "sender", "--count", "3"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,16 @@ def test_a_folder_of_another_run_is_not_touched(run: Path, dataset: Path) -> Non
     with pytest.raises(RunError, match=r"differs in: mean, recipe, seed, std; choose another folder"):
         train(replace(make_settings(dataset, run), seed=4, epochs=EPOCHS + 1))
     assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+
+
+def test_a_run_does_not_go_on_with_other_parts(run: Path, dataset: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(run, tmp_path / "out")
+    split = (out / "split.csv").read_text()
+    for changed in (split.replace(",test", ",train", 1), split.replace(",,test", ",somebody,test", 1)):
+        (out / "split.csv").write_text(changed)
+        with pytest.raises(RunError, match=r"split\.csv: this run began with other senders, or other photos held out"):
+            train(make_settings(dataset, out))
+        assert (out / "split.csv").read_text() == changed
 
 
 def test_folders_of_parts_are_taken_as_they_are(dataset: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from clothing_classifier.runs.folder import (
     Silent,
     claim,
     find_commit,
+    settle_table,
     to_json,
     write_arrays,
     write_bytes,
@@ -81,7 +82,7 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
         The content of ``metrics.json``.
 
     Raises:
-        RunError: the folder holds another run, or a fold has no photos.
+        RunError: the folder holds another run or one of other folds, or a fold has no photos.
         DatasetError, SplitError, WeightsError, CheckpointError, ExportError, PhotoError, ValueError: as their rooms
             say.
     """
@@ -112,15 +113,16 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
     }
     config["data"] |= {"photos": len(loaded.photos), "senders": int(loaded.groups.max()) + 1}
     claim(settings.out, config)
-    loaded.manifest.write(settings.out / "manifest.csv")
-    write_table(
+    settle_table(
         settings.out / "folds.csv",
         ("path", "label", "sender", "kids", "fold"),
         [
             (p.path, p.label, p.sender or "", "" if p.kids is None else p.kids, fold)
             for p, fold in zip(loaded.photos, folds.tolist(), strict=True)
         ],
+        decisive=("path", "sender", "fold"),
     )
+    loaded.manifest.write(settings.out / "manifest.csv")
     missing = [fold for fold in range(settings.folds) if not fold_file(settings.out, fold).exists()]
     views = look(network, origin, loaded.pixels, device, reporter) if missing else None
     for fold in missing:

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Iterable, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -115,11 +115,50 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
     write_bytes(path, file.getvalue())
 
 
+def settle_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]], decisive: Sequence[str]) -> None:
+    """Write the table of which photo is where, or make sure that the folder's own says the same.
+
+    The data's digest does not cover the senders, who decide which photos are held out together.
+
+    Args:
+        path: the table.
+        header: its columns.
+        rows: its rows.
+        decisive: the columns that may not differ from those of the table that is there.
+
+    Raises:
+        RunError: they do differ, or the table that is there cannot be read.
+    """
+
+    def choose(file: Iterable[str]) -> list[list[str | None]]:
+        return [[row.get(name) for name in decisive] for row in csv.DictReader(file)]
+
+    if path.exists():
+        wanted = StringIO(newline="")
+        _write_rows(wanted, header, rows)
+        wanted.seek(0)
+        try:
+            with path.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
+                same = choose(file) == choose(wanted)
+        except (OSError, ValueError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({error}); choose another folder with --out") from error
+        if not same:
+            raise RunError(
+                f"{path}: this run began with other senders, or other photos held out, than the data now give, and "
+                "going on would mix both; choose another folder with --out, or restore the data and repeat the command"
+            )
+    write_table(path, header, rows)
+
+
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV file, whole. A file name is bytes, and not always UTF-8: it comes out as it is."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        _write_rows(file, header, rows)
     partial.replace(path)
+
+
+def _write_rows(file: TextIO, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)

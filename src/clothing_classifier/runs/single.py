@@ -37,6 +37,7 @@ from clothing_classifier.runs.folder import (
     Silent,
     claim,
     find_commit,
+    settle_table,
     to_json,
     write_bytes,
     write_table,
@@ -85,7 +86,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
         The content of ``metrics.json``: the figures of ``model.onnx`` by part, or of its recipe by protocol.
 
     Raises:
-        RunError: the folder holds another run, or a part has no photos.
+        RunError: the folder holds another run or one of other parts, or a part has no photos.
         DatasetError, SplitError, WeightsError, CheckpointError, ExportError, PhotoError, ValueError: as their rooms
             say.
     """
@@ -105,12 +106,13 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     if judgement is not None:
         config["crossvals"] = judgement.sources
     claim(settings.out, config)
-    loaded.manifest.write(settings.out / "manifest.csv")
-    write_table(
+    settle_table(
         settings.out / "split.csv",
         ("path", "label", "sender", "part"),
         [(p.path, p.label, p.sender or "", part) for p, part in zip(loaded.photos, parts, strict=True)],
+        decisive=("path", "sender", "part"),
     )
+    loaded.manifest.write(settings.out / "manifest.csv")
 
     teaching = parts == "train"
     views = look(network, origin, loaded.pixels, device, reporter)
