@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from safetensors.torch import save_file
 
 from clothing_classifier.evaluation.metrics import confusion, score
 from clothing_classifier.runs import RunError, Settings, cross_validate
+from clothing_classifier.runs.folder import Silent, find_commit
 from clothing_classifier.training.approaches import APPROACHES
 from clothing_classifier.training.splits import assign_folds
 
@@ -79,6 +82,23 @@ def small(dataset: Path, out: Path, **changes: Any) -> Settings:
     approach = APPROACHES["custom-cnn"]
     approach = replace(approach, recipe=replace(approach.recipe, batch_size=16, epochs=2))
     return replace(Settings(approach=approach, data=dataset, out=out, seed=1, folds=3, device="cpu"), **changes)
+
+
+def tiny(dataset: Path, out: Path, **changes: Any) -> Settings:
+    """A run that takes a moment, for what does not depend on how good it is."""
+    given = small(dataset, out, epochs=1, folds=2)
+    return replace(given, approach=replace(given.approach, height=32, width=24), **changes)
+
+
+class Beside(Silent):
+    """A reporter that does something when the first fold begins."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def stage(self, name: str) -> None:
+        if name.startswith("Fold 1 "):
+            self.act()
 
 
 def frozen(dataset: Path, out: Path, weights: Path, **changes: Any) -> Settings:
@@ -178,6 +198,21 @@ def test_a_run_that_is_repeated_says_who_made_its_folds(
     after = cross_validate(small(dataset, again, split="sender"))
     assert after["training"]["commit"] == "; ".join(filter(None, [before["training"]["commit"], "another"]))
     assert after["cost"]["device"] == f"{before['cost']['device']}; cpu, 99 cores"
+
+
+def test_a_commit_that_is_made_beside_a_run_did_not_make_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if find_commit() is None:
+        pytest.skip("needs a checkout")
+    said = ["old"]
+    git = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=said[-1]), SubprocessError=OSError)
+    monkeypatch.setattr("clothing_classifier.runs.folder.subprocess", git)
+    find_commit.cache_clear()
+    request.addfinalizer(find_commit.cache_clear)
+    metrics = cross_validate(tiny(dataset, tmp_path / "run"), Beside(lambda: said.append("new")))
+    assert said == ["old", "new"]
+    assert metrics["training"]["commit"] == "old"
 
 
 def test_the_record_makes_the_run_again(weights: Path, tmp_path: Path) -> None:

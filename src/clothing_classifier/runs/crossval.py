@@ -89,6 +89,7 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
     from clothing_classifier.training.fit import choose_device
 
     reporter = reporter or Silent()
+    find_commit()  # before anybody commits beside the run
     device = choose_device(settings.device)
     approach = settle(settings)
     protocol = settings.split or "random"

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -75,8 +76,12 @@ def claim(out: Path, config: dict[str, Any]) -> None:
         )
 
 
+@cache
 def find_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, ``None`` for an installed one."""
+    """Return the commit of the checkout that this package runs from, ``None`` for an installed one.
+
+    It is looked up once. A run does so when it starts: by its end the checkout may have gone on to other code.
+    """
     here = Path(__file__).resolve().parent
     if not (here.parents[2] / ".git").exists():
         return None

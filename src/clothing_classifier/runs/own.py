@@ -133,6 +133,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     from clothing_classifier.training.threads import limit_threads
 
     reporter = reporter or Silent()
+    find_commit()  # before anybody commits beside the run
     started = time.monotonic()
     base = read_model(settings.base)
     classifier = Classifier(base)

@@ -94,6 +94,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     from clothing_classifier.training.learn import learn
 
     reporter = reporter or Silent()
+    find_commit()  # before anybody commits beside the run
     device = choose_device(settings.device)
     approach = settle(settings)
     prepared = _prepare(settings, approach, reporter)
