@@ -285,6 +285,13 @@ def test_frozen_features_are_computed_once_for_all_protocols(
     assert again["confusion"] == metrics["confusion"]
 
 
+def test_all_folds_start_from_the_same_weights(dataset: Path, weights: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(weights, tmp_path))
+    metrics = cross_validate(frozen(dataset, tmp_path / "run", file, folds=2), Beside(file.unlink))
+    assert not file.exists()
+    assert len(metrics["folds"]) == 2
+
+
 def test_another_run_a_damaged_fold_and_a_given_split_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="differs in: protocol; choose another folder"):
         cross_validate(small(dataset, run, split="random"))

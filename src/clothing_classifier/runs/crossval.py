@@ -20,6 +20,7 @@ the temperature that calibrates a fold comes from the other folds' photos.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -125,10 +126,10 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
     )
     loaded.manifest.write(settings.out / "manifest.csv")
     missing = [fold for fold in range(settings.folds) if not fold_file(settings.out, fold).exists()]
-    views = look(network, origin, loaded.pixels, device, reporter) if missing else None
+    views = look(copy.deepcopy(network), origin, loaded.pixels, device, reporter) if missing else None
     for fold in missing:
         reporter.stage(f"Fold {fold + 1} of {settings.folds}")
-        _run_fold(settings, approach, loaded, folds, fold, views, device, reporter)
+        _run_fold(settings, approach, network, loaded, folds, fold, views, device, reporter)
     reporter.stage("Measuring")
     return _finish(settings, loaded, folds, protocol, device)
 
@@ -141,6 +142,7 @@ def fold_file(out: Path, fold: int) -> Path:
 def _run_fold(
     settings: Settings,
     approach: Approach,
+    fresh: Classifying,
     loaded: Loaded,
     folds: npt.NDArray[np.int64],
     fold: int,
@@ -150,10 +152,12 @@ def _run_fold(
 ) -> None:
     from clothing_classifier.training.fit import compute_logits
     from clothing_classifier.training.learn import learn
+    from clothing_classifier.training.networks import Normalisation
 
     teaching, judging = folds != fold, folds == fold
-    statistics = choose_statistics(approach, loaded.pixels[teaching])
-    network, _ = start(approach, settings, len(loaded.labels), statistics)
+    # All folds start from the parameters that config.json names: a file, or the hub's, may be another by now.
+    network = copy.deepcopy(fresh)
+    network.normalisation = Normalisation(choose_statistics(approach, loaded.pixels[teaching]))
     checkpoint = settings.out / f"fold-{fold}.checkpoint.pt"
     started = time.monotonic()
     network, curves = learn(
