@@ -153,6 +153,20 @@ def test_folders_of_parts_are_taken_as_they_are(dataset: Path, tmp_path: Path) -
     assert Classifier.load(tmp_path / "run" / "model.onnx").labels == ("Dress", "Hat", "T-Shirt")
 
 
+def test_a_run_that_stops_while_it_measures_leaves_no_other_model(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clothing_classifier.runs.single._measure_file", stop)
+    finished = shutil.copytree(run, tmp_path / "finished")
+    with pytest.raises(KeyboardInterrupt):
+        train(make_settings(dataset, finished))
+    assert (finished / "model.onnx").read_bytes() == (run / "model.onnx").read_bytes()
+    assert {file.name for file in finished.iterdir()} == {file.name for file in run.iterdir()}
+
+
 def test_data_without_senders_cannot_be_split_by_sender(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="name no senders"):
         train(replace(make_settings(dataset, tmp_path / "run"), split="sender"))

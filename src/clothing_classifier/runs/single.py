@@ -225,22 +225,28 @@ def _finish(
         format=FORMAT_VERSION,
     )
     graph = store_in_half(export(network, temperature, loaded.pixels[:16]))
-    model = settings.out / "model.onnx"
-    write_bytes(model, pack(graph, card))
-    training["half_precision"] = _compare(network, temperature, model, loaded.pixels)
-    if judgement is not None:
-        metrics = judgement.metrics
-    else:
-        assert chosen is not None
-        # Measured through the file and the class that users have, so that what is measured is what ships.
-        metrics, rows = _measure_file(model, prepared, card.threshold, settings.seed)
+    rows: list[Sequence[Any]] = []
+    # Measured through a file and the class that users have, so that what is measured is what ships; but not under the
+    # name of what ships: a stopped run must leave no model that promises what nobody measured.
+    unmeasured = settings.out / "unmeasured.onnx"
+    try:
+        write_bytes(unmeasured, pack(graph, card))
+        training["half_precision"] = _compare(network, temperature, unmeasured, loaded.pixels)
+        if judgement is not None:
+            metrics = judgement.metrics
+        else:
+            metrics, rows = _measure_file(unmeasured, prepared, card.threshold, settings.seed)
+    finally:
+        unmeasured.unlink(missing_ok=True)
+    if chosen is not None:
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
         test = metrics["test"]
         promise = chosen.judged(**test["sure"], photos=test["photos"]).to_dict() | {
             "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}"
         }
     training = {**card.training, **training}
-    write_bytes(model, pack(graph, replace(card, promise=promise, metrics=metrics, training=training)))
+    finished = replace(card, promise=promise, metrics=metrics, training=training)
+    write_bytes(settings.out / "model.onnx", pack(graph, finished))
     write_bytes(settings.out / "metrics.json", to_json(metrics))
     return metrics
 
