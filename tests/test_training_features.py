@@ -105,3 +105,14 @@ def test_a_folder_that_cannot_be_written_costs_only_time(pixels: npt.NDArray[np.
     compute_features(network, pixels, CPU)
     compute_features(network, pixels, CPU)
     assert backbone.looks == 4
+
+
+def test_a_full_disk_costs_only_time_and_is_not_filled_further(pixels: npt.NDArray[np.uint8], cache: Path) -> None:
+    resource = pytest.importorskip("resource", reason="this system cannot limit a file's size")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        compute_features(build()[0], pixels, CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(cache.iterdir()) == []

@@ -99,9 +99,12 @@ def _recall(key: str, shape: tuple[int, ...], compute: Callable[[], Features]) -
     with suppress(OSError):  # a full or read-only disk costs time later, and nothing now
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as opened:
-            np.save(opened, found)
-        partial.replace(file)
+        try:
+            with partial.open("wb") as opened:
+                np.save(opened, found)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
     return found
 
 

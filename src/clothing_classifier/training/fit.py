@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clothing_classifier.execution import first_line
 from clothing_classifier.training.augmentation import augment, mix
 from clothing_classifier.training.memory import keep_freed_memory
 from clothing_classifier.training.networks import Classifying, hold_still, number_blocks
@@ -29,7 +30,7 @@ _INFERENCE_BATCH = 128
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be continued from; the message names it, the reason and what to do."""
+    """A checkpoint cannot be written, or not continued from; the message names it, the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def fit(
         ``learning_rate``, ``train_loss``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or of another network.
+        CheckpointError: the checkpoint is damaged or of another network, or there is no room for it.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -234,11 +235,21 @@ def _save(
     }
     # A kill while writing must leave the old checkpoint or the new one, never half of one.
     partial = checkpoint.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(checkpoint)
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(checkpoint)
+    except (OSError, RuntimeError) as error:
+        # Closing its archive, torch finds that something is missing, and says that in place of why.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise CheckpointError(
+            f"{checkpoint}: cannot be written ({first_line(reason)}); make room there, then repeat the command to go "
+            "on from the epoch before"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _restore(
