@@ -189,9 +189,10 @@ def test_runs_that_do_not_fit_are_refused(runs: Path, joined: Path, tmp_path: Pa
 
 def test_the_command_joins_and_says_what_came_of_it(runs: Path, joined: Path, tmp_path: Path) -> None:
     members = [str(runs / f"{name}-sender") for name in MEMBERS]
-    result = CliRunner().invoke(main, ["join", *members, "--out", str(tmp_path / "folds")])
+    result = CliRunner().invoke(main, ["join", *members, "--out", str(tmp_path / "both folds")])
     assert result.exit_code == 0, result.output
-    metrics = json.loads((tmp_path / "folds" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "both folds" / "metrics.json").read_text())
+    assert metrics["training"]["command"] == "clothing join one-sender other-sender --out 'both folds'"
     assert f"weighted F1 {metrics['weighted_f1']:.3f}" in result.stdout
     models = [str(runs / f"{name}-model") for name in MEMBERS]
     command = ["join", *models, "--crossval", str(joined / "sender"), "--out", str(tmp_path / "model")]

@@ -528,3 +528,6 @@ def test_settings_are_a_record() -> None:
     assert replace(settings, base=Path("models/mine.onnx")).describe("random") == (
         "clothing train --data data --out run --base mine.onnx --split random --seed 0"
     )
+    assert replace(settings, data=Path("my photos")).describe("random") == (
+        "clothing train --data 'my photos' --out run --split random --seed 0"
+    )

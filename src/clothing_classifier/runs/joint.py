@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -188,7 +189,7 @@ def _command(members: Sequence[Path], out: Path, crossvals: Sequence[Path] = ())
     words = ["clothing", "join", *(folder.resolve().name for folder in members), "--out", out.resolve().name]
     for folder in crossvals:
         words += ["--crossval", folder.resolve().name]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _read(file: Path) -> bytes:

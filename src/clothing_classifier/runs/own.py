@@ -20,6 +20,7 @@ which gives the figures; and then the head that is kept learns from all of them.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -110,7 +111,7 @@ class OwnSettings:
         words = ["clothing", "train", "--data", self.data.resolve().name, "--out", self.out.resolve().name]
         if self.base is not None:
             words += ["--base", self.base.name]
-        return " ".join([*words, "--split", protocol, "--seed", str(self.seed)])
+        return shlex.join([*words, "--split", protocol, "--seed", str(self.seed)])
 
 
 def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[str, Any]:
