@@ -352,6 +352,9 @@ def test_other_data_is_marked(make: Make) -> None:
     rows = full_table([one.result, two.result]).splitlines()
     assert "other data" not in rows[2]
     assert "resnet50 (other data: 0ther0th)" in rows[3]
+    short = table([one.result, two.result], links={1: "two.json"}).splitlines()
+    assert "other data" not in short[2]
+    assert cells(short[3])[0] == "[`resnet50`](two.json) (other data: 0ther0th)"
 
 
 @settings(deadline=None)

@@ -594,7 +594,7 @@ def full_table(results: Sequence[Result], published: Iterable[Published] = PUBLI
     heads += ["training time"]
     rows = []
     for name, result in zip(name_runs(results), results, strict=True):
-        cells = [f"{name}{'' if result.digest == results[0].digest else f' (other data: {result.digest[:8]})'}"]
+        cells = [name + _mark_data(result, results[0])]
         cells += [result.weights, PROTOCOLS[result.protocol], spread(result, "weighted_f1")]
         cells += [with_interval(result, "weighted_f1"), with_interval(result, "macro_f1")]
         cells += [with_interval(result, "accuracy"), decimals(result.top_10("weighted_f1")), *costs(result).values()]
@@ -626,7 +626,8 @@ def table(
         published: others' figures, rows of their own at the end.
 
     Returns:
-        The table, and the notes below it where there are some; no line end after the last line.
+        The table, and the notes below it where there are some; no line end after the last line. Runs of other data than
+        the first one's are marked as in `full_table`.
     """
     missing = missing or {}
     places = {name: i for i, name in enumerate(dict.fromkeys((*order, *(r.approach for r in results), *missing)))}
@@ -640,6 +641,7 @@ def table(
         shown = f"`{escape_markdown(name).replace('`', '')}`"
         if links is not None and i in links:
             shown = f"[{shown}]({links[i]})"
+        shown += escape_markdown(_mark_data(result, results[0]))
         cells = [shown, escape_markdown(result.weights), result.protocol]
         rows.append((places[result.approach], [*cells, *(with_interval(result, figure) for figure in SCORES)]))
     for name, reason in missing.items():
@@ -654,6 +656,10 @@ def table(
     for note in notes:
         text += f"\n\n{mark(note)} {escape_markdown(note)}"
     return text
+
+
+def _mark_data(result: Result, first: Result) -> str:
+    return "" if result.digest == first.digest else f" (other data: {result.digest[:8]})"
 
 
 def decimals(value: float | None, places: int = 3) -> str:
