@@ -175,6 +175,9 @@ def test_runs_that_do_not_fit_are_refused(runs: Path, joined: Path, tmp_path: Pa
     with pytest.raises(RunError, match="leave --crossval out"):
         join_runs([runs / "one-sender", runs / "other-sender"], tmp_path / "out", [joined / "sender"])
     unfinished = shutil.copytree(runs / "other-sender", tmp_path / "unfinished")
+    (unfinished / "fold-1.npz").unlink()
+    with pytest.raises(RunError, match=r"unfinished: is not finished \(fold-1\.npz is missing\); repeat its command"):
+        join_runs([runs / "one-sender", unfinished], tmp_path / "out")
     (unfinished / "folds.csv").write_text((unfinished / "folds.csv").read_text().replace(",0\n", ",1\n"))
     with pytest.raises(RunError, match="its folds are not those"):
         join_runs([runs / "one-sender", unfinished], tmp_path / "out")

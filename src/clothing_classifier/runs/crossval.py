@@ -394,12 +394,17 @@ def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
     """Return a fold's arrays by their names; those of joined folds have only ``logits`` and ``seconds``.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is not there yet, or damaged.
     """
     try:
         with np.load(file) as arrays:
             found = dict(arrays)
             found["logits"], found["seconds"]  # what every fold has
             return found
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{file.parent}: is not finished ({file.name} is missing); repeat its command, with the same --out, to "
+            "go on"
+        ) from error
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise RunError(f"{file}: is damaged ({error}); delete it, then repeat the command to make it again") from error

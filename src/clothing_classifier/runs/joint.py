@@ -104,16 +104,17 @@ def _join_crossvals(
     logits = np.empty((len(photos), len(labels)), np.float32)
     seconds = []
     devices: dict[str, None] = {}
+    answers = [[read_fold(fold_file(folder, fold)) for folder in members] for fold in range(config["folds"])]
+    copies = {name: _read(members[0] / name) for name in ("manifest.csv", "folds.csv")}
+    costs = [_read_json(folder / "cost.json") for folder in members]
     claim(out, config)
-    for fold in range(config["folds"]):
-        found = [read_fold(fold_file(folder, fold)) for folder in members]
+    for fold, found in enumerate(answers):
         logits[folds == fold] = np.mean([one["logits"] for one in found], axis=0)
         seconds.append(sum(float(one["seconds"]) for one in found))
         devices |= {str(one["made"][2]): None for one in found if "made" in one}
         write_arrays(fold_file(out, fold), logits=logits[folds == fold], seconds=np.array(seconds[-1]))
-    for name in ("manifest.csv", "folds.csv"):
-        write_bytes(out / name, _read(members[0] / name))
-    costs = [_read_json(folder / "cost.json") for folder in members]
+    for name, content in copies.items():
+        write_bytes(out / name, content)
     cost = {name: sum(one[name] for one in costs) for name in ("parameters", "multiply_adds", "bytes")}
     cost["milliseconds"] = round(sum(one["milliseconds"] for one in costs), 2)
     write_bytes(out / "cost.json", to_json(cost))
@@ -147,7 +148,7 @@ def _join_models(
     config["crossvals"] = judgement.sources
     models = [read_model(folder / "model.onnx") for folder in members]
     cards = [model.card for model in models]
-    claim(out, config)
+    copies = {name: _read(members[0] / name) for name in ("manifest.csv", "split.csv")}
     resizing = cards[0].resizing
     pixels = np.random.default_rng(0).integers(0, 256, (_CHECKED, resizing.height, resizing.width, 3), np.uint8)
     graph = join(
@@ -178,8 +179,9 @@ def _join_models(
         commit=find_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    for name in ("manifest.csv", "split.csv"):
-        write_bytes(out / name, _read(members[0] / name))
+    claim(out, config)
+    for name, content in copies.items():
+        write_bytes(out / name, content)
     write_bytes(out / "model.onnx", pack(graph, card))
     write_bytes(out / "metrics.json", to_json(judgement.metrics))
     return judgement.metrics
