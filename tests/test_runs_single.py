@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,6 +166,16 @@ def test_a_run_that_stops_while_it_measures_leaves_no_other_model(
         train(make_settings(dataset, finished))
     assert (finished / "model.onnx").read_bytes() == (run / "model.onnx").read_bytes()
     assert {file.name for file in finished.iterdir()} == {file.name for file in run.iterdir()}
+
+
+def test_what_learns_without_epochs_takes_time_too(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clothing_classifier.training.learn.learn", lambda network, *_, **__: (network.eval(), []))
+    monkeypatch.setattr("clothing_classifier.runs.single.time", SimpleNamespace(monotonic=iter((1.0, 43.0)).__next__))
+    settings = make_settings(dataset, tmp_path / "run")
+    train(replace(settings, approach=replace(settings.approach, height=32, width=24)))
+    assert Classifier.load(tmp_path / "run" / "model.onnx").card.training["seconds"] == 42
 
 
 def test_data_without_senders_cannot_be_split_by_sender(dataset: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ recipe (see `judgement`), and there is no ``predictions.csv``.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -118,6 +119,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
     teaching = parts == "train"
     views = look(network, origin, loaded.pixels, device, reporter)
     reporter.stage("Training")
+    started = time.monotonic()
     network, curves = learn(
         network,
         approach.recipe,
@@ -131,10 +133,11 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
         checkpoint=settings.out / "checkpoint.pt",
         on_step=lambda step: reporter.step(step, approach.recipe.epochs),
     )
+    passed = time.monotonic() - started
     write_table(settings.out / "curves.csv", CURVES, [[row[name] for name in CURVES] for row in curves])
 
     reporter.stage("Calibrating, exporting and measuring")
-    seconds = sum(row["seconds"] for row in curves)
+    seconds = sum(row["seconds"] for row in curves) or passed
     return _finish(settings, approach, prepared, network, config["weights"], seconds, judgement)
 
 
