@@ -2,12 +2,13 @@
 
     python results/run.py --data clothing-dataset [--weights hub|FOLDER] [--only APPROACH ...] [--yes]
 
-It first measures a few steps of each approach and says what the whole will take on this machine. Runs that were
-stopped go on where they were; finished ones cost seconds. In the end `results/*.json` and the README's table are
-written anew.
+It first loads the weights of each approach, measures a few steps of it and says what the whole will take on this
+machine. Runs that were stopped go on where they were; finished ones cost seconds. In the end `results/*.json` and the
+README's table are written anew, also when a run failed: then the others are in them, and the exit code is 1.
 
 ``--weights FOLDER`` takes the backbones from files there, called as timm calls the architecture
-(``tf_efficientnet_b0.safetensors``); approaches whose file is not there are left out, and said.
+(``tf_efficientnet_b0.safetensors``). Approaches whose weights cannot be had are left out, and so are sender folds of
+photos of which nobody knows the senders; both are said. The members of the model that ships are joined where both ran.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ import click
 import numpy as np
 import torch
 from collect import main as write_table
+from model import MEMBERS
 
-from clothing_classifier.dataset import read_dataset
-from clothing_classifier.runs.photos import choose_statistics
+from clothing_classifier.dataset import DatasetError, read_dataset
+from clothing_classifier.runs import Settings
+from clothing_classifier.runs.photos import choose_statistics, start
 from clothing_classifier.training.approaches import APPROACHES, Approach, build
 from clothing_classifier.training.features import compute_features
 from clothing_classifier.training.fit import choose_device, fit
+from clothing_classifier.training.weights import WeightsError
 
 PROTOCOLS = ("random", "sender")
 FOLDS = 5
@@ -38,18 +42,27 @@ HEAD_SECONDS = 15
 """What solving for one fold's head takes, with all its inner folds and penalties, on two cores."""
 
 
-def weights_of(approach: Approach, weights: str) -> str | None:
-    """Return the ``--weights`` of an approach; ``None`` if they are not there."""
+def weights_of(approach: Approach, weights: str) -> str:
+    """Return the ``--weights`` of an approach."""
     if approach.backbone is None:
         return "none"
-    if weights == "hub":
-        return weights
-    file = Path(weights) / f"{approach.backbone.partition('.')[0]}.safetensors"
-    return str(file) if file.is_file() else None
+    return weights if weights == "hub" else str(Path(weights) / f"{approach.backbone.partition('.')[0]}.safetensors")
 
 
-def estimate(approach: Approach, photos: int, device: torch.device) -> float:
-    """Return the seconds that both protocols of an approach will take here, from a few measured steps."""
+def find_fault(approach: Approach, weights: str) -> str | None:
+    """Return why an approach cannot start from its weights; ``None`` if it can."""
+    if approach.backbone is None:
+        return None
+    statistics = choose_statistics(approach, np.empty((0, 1, 1, 3), np.uint8))
+    try:
+        start(approach, Settings(approach, Path(), Path(), weights=weights_of(approach, weights)), 17, statistics)
+    except (WeightsError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def estimate(approach: Approach, photos: int, protocols: int, device: torch.device) -> float:
+    """Return the seconds that so many protocols of an approach will take here, from a few measured steps."""
     recipe = approach.recipe
     count = STEPS * recipe.batch_size
     pixels = np.random.default_rng(0).integers(0, 256, (count, approach.height, approach.width, 3), np.uint8)
@@ -63,7 +76,7 @@ def estimate(approach: Approach, photos: int, device: torch.device) -> float:
             started = time.monotonic()
             compute_features(network, pixels[: recipe.batch_size], device)
             seconds += (time.monotonic() - started) / recipe.batch_size * photos
-            seconds += len(PROTOCOLS) * FOLDS * HEAD_SECONDS
+            seconds += protocols * FOLDS * HEAD_SECONDS
         for small in (0.0, 1.0) if recipe.epochs else ():
             share = recipe.small if small else 1 - recipe.small
             if not share:
@@ -79,7 +92,7 @@ def estimate(approach: Approach, photos: int, device: torch.device) -> float:
                 checkpoint=Path(folder) / f"{small}.pt",
             )
             each = curves[0]["seconds"] / count
-            seconds += each * photos * (FOLDS - 1) * share * recipe.epochs * len(PROTOCOLS)
+            seconds += each * photos * (FOLDS - 1) * share * recipe.epochs * protocols
     if kept is None:
         os.environ.pop("XDG_CACHE_HOME", None)
     else:
@@ -100,32 +113,64 @@ def main(
 ) -> None:
     """Make the comparison's results again: every approach, random and sender folds.
 
-    It first measures a few steps of each approach, says what the whole will take on this machine, and asks.
+    It first loads the weights of each approach, measures a few steps of it, says what the whole will take on this
+    machine, and asks.
     """
-    chosen = [entry for name, entry in APPROACHES.items() if not only or name in only]
-    able = {entry.name: found for entry in chosen if (found := weights_of(entry, weights)) is not None}
-    for entry in chosen:
-        if entry.name not in able:
-            click.echo(f"{entry.name:<24}left out: there are no weights of {entry.backbone} in {weights}", err=True)
-    photos = len(read_dataset(data).kept)
+    try:
+        kept = read_dataset(data).kept
+        where = choose_device(device)
+    except (DatasetError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    protocols = PROTOCOLS if any(photo.sender is not None for photo in kept) else PROTOCOLS[:1]
+    if protocols != PROTOCOLS:
+        click.echo(f"{'sender folds':<24}left out: {data} names no senders", err=True)
+    able: list[Approach] = []
+    faults: dict[str | None, str | None] = {}
+    for entry in (entry for name, entry in APPROACHES.items() if not only or name in only):
+        if entry.backbone not in faults:
+            faults[entry.backbone] = find_fault(entry, weights)
+        if fault := faults[entry.backbone]:
+            click.echo(f"{entry.name:<24}left out: {fault}", err=True)
+        else:
+            able.append(entry)
+    if not able:
+        raise click.ClickException("no approach is left to run, for the reasons above")
     total = 0.0
-    for name in able:
-        finished = all((out / f"{name}-{protocol}" / "metrics.json").exists() for protocol in PROTOCOLS)
-        seconds = 0.0 if finished else estimate(APPROACHES[name], photos, choose_device(device))
+    for entry in able:
+        finished = all((out / f"{entry.name}-{protocol}" / "metrics.json").exists() for protocol in protocols)
+        seconds = 0.0 if finished else estimate(entry, len(kept), len(protocols), where)
         total += seconds
-        click.echo(f"{name:<24}about {seconds / 60:5.0f} minutes{' (finished)' if finished else ''}", err=True)
-    click.echo(f"{'all':<24}about {total / 60:5.0f} minutes on this machine, for {photos} photos", err=True)
+        click.echo(f"{entry.name:<24}about {seconds / 60:5.0f} minutes{' (finished)' if finished else ''}", err=True)
+    click.echo(f"{'all':<24}about {total / 60:5.0f} minutes on this machine, for {len(kept)} photos", err=True)
     if not yes:
         click.confirm("Begin?", abort=True, err=True)
-    for name, source in able.items():
-        for protocol in PROTOCOLS:
-            folder = out / f"{name}-{protocol}"
-            words = ["crossval", name, "--data", str(data), "--folds", protocol, "--out", str(folder)]
-            words += ["--weights", source, "--device", device]
-            if weights_licence and APPROACHES[name].backbone is not None:
-                words += ["--weights-licence", weights_licence]
-            subprocess.run([sys.executable, "-m", "clothing_classifier", *words], check=True)
-    write_table(out / f"{name}-{protocol}" for name in able for protocol in PROTOCOLS)
+    done: list[Path] = []
+    failed: list[str] = []
+
+    def run(folder: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "clothing_classifier", *words, "--out", str(folder)]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(folder.name)
+        else:
+            done.append(folder)
+
+    for entry in able:
+        common = ["--data", str(data), "--weights", weights_of(entry, weights), "--device", device]
+        if weights_licence and entry.backbone is not None:
+            common += ["--weights-licence", weights_licence]
+        for protocol in protocols:
+            run(out / f"{entry.name}-{protocol}", "crossval", entry.name, "--folds", protocol, *common)
+    names = [member.approach for member in MEMBERS]
+    for protocol in protocols:
+        members = [out / f"{name}-{protocol}" for name in names]
+        if set(members) <= set(done):
+            run(out / f"{'+'.join(names)}-{protocol}", "join", *map(str, members))
+    write_table(done)
+    if failed:
+        raise click.ClickException(
+            f"failed, for the reasons above: {', '.join(failed)}; the results of the others are written. Repeat the "
+            "command to go on with these"
+        )
 
 
 if __name__ == "__main__":

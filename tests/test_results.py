@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 pytest.importorskip("torch", reason="needs the extra train")
 
@@ -198,10 +199,86 @@ def test_the_command_that_makes_everything_says_beforehand_what_it_takes(tmp_pat
         timeout=300,
     )
     assert done.returncode == 1
-    assert "resnet50                left out: there are no weights of resnet50.a1_in1k" in done.stderr
+    assert f"resnet50                left out: {tmp_path}/resnet50.safetensors: cannot be read" in done.stderr
     assert "custom-cnn              about" in done.stderr
     assert "minutes on this machine" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+class Everything:
+    """`results/run.py` with the runs themselves left out; what it would have run is written down."""
+
+    def __init__(self, module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.module, self.folder = module, folder
+        self.failing: set[str] = set()
+        self.ran: list[str] = []
+        self.collected: list[str] = []
+        monkeypatch.setattr(module, "find_fault", lambda approach, weights: None)
+        monkeypatch.setattr(module, "estimate", lambda *_: 60.0)
+        monkeypatch.setattr(module, "write_table", lambda runs: self.collected.extend(run.name for run in runs))
+        monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=self.run))
+
+    def run(self, command: list[str], check: bool) -> SimpleNamespace:
+        assert not check
+        name = Path(command[command.index("--out") + 1]).name
+        self.ran.append(f"{command[3]} {name}")
+        return SimpleNamespace(returncode=2 * (name in self.failing))
+
+    def __call__(self, *words: str) -> Result:
+        given = ["--data", str(self.folder / "data"), "--out", str(self.folder / "runs"), "--yes", *words]
+        return CliRunner().invoke(self.module.main, given)
+
+
+@pytest.fixture
+def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Everything:
+    monkeypatch.syspath_prepend(str(ROOT / "results"))
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for name in ("dress", "hat"):
+        shutil.copy(ROOT / "examples" / f"{name}.jpg", tmp_path / "data" / "images")
+    (tmp_path / "data" / "images.csv").write_text("image,sender_id,label,kids\ndress,1,Dress,False\nhat,2,Hat,False\n")
+    return Everything(load(ROOT / "results" / "run.py"), tmp_path, monkeypatch)
+
+
+PAIR = ("efficientnet-b0", "mobilenetv2")
+
+
+def test_a_failed_run_costs_no_other_and_what_ran_is_written(everything: Everything) -> None:
+    everything.failing = {"custom-cnn-random", "mobilenetv2-random"}
+    done = everything("--only", "custom-cnn", *(word for name in PAIR for word in ("--only", name)))
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "failed, for the reasons above: custom-cnn-random, mobilenetv2-random" in done.stderr
+    crossvals = [f"{name}-{protocol}" for name in ("custom-cnn", *PAIR) for protocol in ("random", "sender")]
+    joined = "efficientnet-b0+mobilenetv2-sender"
+    assert everything.ran == [*(f"crossval {name}" for name in crossvals), f"join {joined}"]
+    assert everything.collected == [name for name in (*crossvals, joined) if name not in everything.failing]
+
+
+def test_photos_without_senders_are_cross_validated_in_random_folds(everything: Everything) -> None:
+    table = everything.folder / "data" / "images.csv"
+    table.write_text("image,label\ndress,Dress\nhat,Hat\n")
+    done = everything("--only", "custom-cnn")
+    assert done.exit_code == 0, done.output
+    assert everything.ran == ["crossval custom-cnn-random"]
+    assert "names no senders" in done.stderr
+
+
+def test_what_cannot_be_run_is_said_beforehand(everything: Everything, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everything.module, "find_fault", lambda approach, weights: approach.backbone and "no hub")
+    done = everything(*(word for name in ("custom-cnn", *PAIR) for word in ("--only", name)))
+    assert done.exit_code == 0, done.output
+    assert everything.ran == ["crossval custom-cnn-random", "crossval custom-cnn-sender"]
+    assert "mobilenetv2             left out: no hub" in done.stderr
+    for words, reason in (
+        (("--only", "mobilenetv2"), "no approach is left"),
+        (("--device", "abacus"), "there is no device 'abacus'"),
+        (("--data", str(everything.folder / "data" / "images")), "put each class into a folder"),
+    ):
+        done = everything(*words)
+        assert done.exit_code == 1
+        assert isinstance(done.exception, SystemExit)
+        assert reason in done.stderr
+    assert len(everything.ran) == 2
 
 
 def test_the_pages_on_speed_say_what_was_measured() -> None:
