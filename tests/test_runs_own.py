@@ -341,8 +341,11 @@ def test_test_photos_whose_copies_taught_are_counted(small: Path, tmp_path: Path
 @pytest.mark.parametrize("parts", [(), ("train", "validation", "test")], ids=["folders", "parts"])
 def test_a_class_folder_without_pictures_does_not_vanish(small: Path, tmp_path: Path, parts: tuple[str, ...]) -> None:
     roots = [tmp_path / "data" / part for part in parts] or [tmp_path / "data"]
-    for root in roots:
-        draw_classes(root, photos=4)
+    for place, root in enumerate(roots):
+        for kind, name in enumerate(CLASSES):
+            (root / name).mkdir(parents=True)
+            for number in range(4):
+                draw(kind, 4 * place + number).save(root / name / f"{number}.png")
     (roots[0] / "sari").mkdir()
     (roots[0] / "sari" / "photo.jxl").write_bytes(b"x")
     with pytest.raises(RunError, match=r"sari \(0\); add photos, or take the folder away"):
