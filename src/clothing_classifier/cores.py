@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 MOST_WORKERS: Final = 8
-"""Threads that open photos side by side, at most: each may hold one decoded photo of the largest size."""
+"""Threads or processes that open photos side by side, at most: each may hold a decoded photo of the largest size."""
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from clothing_classifier.classifier import Classifier, Prediction
-from clothing_classifier.cores import available_cores
+from clothing_classifier.cores import MOST_WORKERS, available_cores
 from clothing_classifier.service.admission import Admission
 from clothing_classifier.service.batching import Batcher
 from clothing_classifier.service.decoding import Decoders, Prepared
@@ -25,8 +25,6 @@ BATCH: Final = 8
 """Photos that are computed together. On a CPU more are not faster, and the first of them wait for the last."""
 
 _AT_ONCE: Final = 8  # photos of one request, so that a request of many does not delay those of one
-
-_MOST_DECODERS: Final = 8  # each may hold one decoded photo of the largest size
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Pipeline:
             max_bytes=settings.bytes,
             max_pixels=settings.pixels,
             seconds=settings.seconds,
-            processes=settings.decoders or min(available_cores(), _MOST_DECODERS),
+            processes=settings.decoders or min(available_cores(), MOST_WORKERS),
             observe=metrics.decoding.observe,
         )
         self.batcher = Batcher(self._compute, most=BATCH, coming=lambda: self.decoders.active)
