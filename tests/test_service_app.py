@@ -305,6 +305,8 @@ def test_other_addresses_are_listened_on_when_told_so(tiny_model: Path) -> None:
     with serving(tiny_model, "--allow-host", "shop.example") as server:
         assert server.ask("GET", "/healthz", Host="shop.example")[0] == 200
         assert server.ask("GET", "/healthz", Host="any.example")[0] == 421
+        for path in ("/healthz", "/readyz", "/metrics"):  # as who watches over it asks, by the address
+            assert server.ask("GET", path, Host=f"10.0.0.5:{server.port}")[0] == 200
 
 
 def test_the_key_guards_the_api_and_not_the_page(tiny_model: Path) -> None:

@@ -52,7 +52,19 @@ def test_the_service_answers_to_its_names(host: str) -> None:
     assert ask("/", Settings(hosts=LOOPBACK), host=host)[0] == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["10.0.0.5:8000", "192.0.2.1", "[2001:db8::1]:8000", "[::ffff:10.0.0.5]"])
+@pytest.mark.parametrize("hosts", [LOOPBACK, allowed_hosts("0.0.0.0", {"shop.example"})])
+def test_and_to_any_address_as_no_name_can_be_rebound_to_one(host: str, hosts: frozenset[str]) -> None:
+    assert ask("/readyz", Settings(hosts=hosts), host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "localhost.evil.example", "", "["),
+        *("10.0.0.5.evil.example", "10.0.0.5.nip.io:8000", "10.0.0", "0x7f.1", "[evil.example]", "[10.0.0.5", "::1"),
+    ],
+)
 def test_and_to_no_other(host: str) -> None:
     status, headers, body = ask("/", Settings(hosts=LOOPBACK), host=host)
     assert status == 421

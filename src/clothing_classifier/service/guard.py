@@ -93,7 +93,7 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host")  # only a client of HTTP/1.0 may leave it out, and no browser does
-        if self._settings.hosts and host is not None and _host(host) not in self._settings.hosts:
+        if host is not None and not self._goes_by(_host(host)):
             raise Problem(
                 "misdirected",
                 "The service does not go by the name in the Host header; who runs it adds names with --allow-host.",
@@ -107,6 +107,11 @@ class Guard:
         path = scope["path"]
         if self._settings.key is not None and (path in ("/v1", "/metrics", "/docs") or path.startswith("/v1/")):
             self._check_key(headers, self._settings.key, basic=path == "/docs")
+
+    def _goes_by(self, name: str) -> bool:
+        """Return whether the service may be called so, see `allowed_hosts`."""
+        names = self._settings.hosts
+        return not names or name in names or _is_address(name)
 
     def _check_key(self, headers: Headers, key: str, *, basic: bool) -> None:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
@@ -183,6 +188,14 @@ def _host(value: str) -> str:
         return ""
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _same_site(headers: Headers) -> bool:
     """Return whether a request comes from the service's own page, or from no page at all."""
     site = headers.get("sec-fetch-site")
@@ -203,7 +216,8 @@ def allowed_hosts(host: str, others: Set[str]) -> frozenset[str]:
     """Return the names by which a service that listens on ``host`` may be called; empty if by any.
 
     A page of another site can have its own name resolve to this machine and then reads what it likes (DNS rebinding);
-    but it cannot make the browser send another name than its own.
+    but it cannot make the browser send another name than its own. An IP address is no name and resolves to nothing
+    else, so the service may always be called by one, as load balancers and Kubernetes do that ask how it is.
 
     Args:
         host: the address that is listened on.
@@ -217,7 +231,7 @@ def allowed_hosts(host: str, others: Set[str]) -> frozenset[str]:
             raise ValueError(f"{other!r} is not the name of a host, such as shop.example")
     if is_everywhere(host) and not others:
         return frozenset()
-    return frozenset({"localhost", "127.0.0.1", "::1", host.lower(), *(_host(other) for other in others)})
+    return frozenset({"localhost", host.lower(), *(_host(other) for other in others)})
 
 
 def is_everywhere(host: str) -> bool:

@@ -20,7 +20,8 @@ class Settings:
         seconds: the time that decoding one photo may take.
         request_seconds: the time that a request's photos may take, once its body is there.
         decoders: processes that decode; by default one for each core, at most 8.
-        hosts: names by which the service may be called (the ``Host`` header, without the port); any if empty.
+        hosts: names by which the service may be called (the ``Host`` header, without the port), beside any IP address;
+            any name if empty.
         key: what clients of the API must show; nothing if ``None``.
 
     Raises:
