@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageDraw
 
+from clothing_classifier import images
 from clothing_classifier.images import DEFAULT_LIMITS, SUFFIXES, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import Resizing, resize
 
@@ -712,8 +713,12 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_errors_travel_between_processes_and_keep_their_cause() -> None:
     with pytest.raises(PhotoError) as caught:
         open_picture(LOSSLESS["TIFF"][:200], name="photo.tif")
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert (copy.name, copy.reason, str(copy)) == (caught.value.name, caught.value.reason, str(caught.value))
+    with pytest.raises(PhotoError) as limited:
+        open_picture(LOSSLESS["TIFF"], limits=Limits(max_pixels=1))
+    for error in (caught.value, limited.value):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (copy.name, copy.reason, copy.kind, str(copy)) == (error.name, error.reason, error.kind, str(error))
+    assert (caught.value.kind, limited.value.kind) == ("unreadable", "too-many-pixels")
     with pytest.raises(PhotoError) as caught:
         open_picture(LOSSY["WebP"][:60])
     assert isinstance(caught.value.__cause__, Exception)
@@ -723,6 +728,40 @@ def test_camera_raw_files_are_not_taken_for_their_preview() -> None:
     data = tiff(np.zeros((9, 8, 3), np.uint8), photometric=2, fields={254: (4, [1])})
     with pytest.raises(PhotoError, match="begins with a preview only"):
         open_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "kind"),
+    [
+        (b"", Limits(), "unreadable"),
+        (bytes(5000), Limits(), "unreadable"),
+        (LOSSY["JPEG"][:-99], Limits(), "unreadable"),
+        (LOSSLESS["PNG"][:-99], Limits(), "unreadable"),
+        (b"%PDF-1.7", Limits(), "not-a-picture"),
+        (b"just words", Limits(), "not-a-picture"),
+        (b"\xff\x0a", Limits(), "not-a-picture"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", Limits(), "not-a-picture"),
+        (LOSSY["JPEG"], Limits(max_bytes=9), "too-large"),
+        (LOSSY["JPEG"], Limits(max_pixels=9), "too-many-pixels"),
+    ],
+)
+def test_errors_say_of_which_kind_they_are(data: bytes, limits: Limits, kind: str) -> None:
+    with pytest.raises(PhotoError) as caught:
+        open_picture(data, limits=limits)
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(("failure", "kind"), [(MemoryError, "too-much-memory"), (ImportError, "no-decoder")])
+def test_what_is_missing_here_is_of_another_kind_than_a_fault_of_the_file(
+    failure: type[Exception], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: bytes, max_pixels: int) -> None:
+        raise failure
+
+    monkeypatch.setitem(images._OPENERS, "PNG", fail)
+    with pytest.raises(PhotoError) as caught:
+        open_picture(LOSSLESS["PNG"])
+    assert caught.value.kind == kind
 
 
 # ---------------------------------------------------------------------------------------------------------- limits

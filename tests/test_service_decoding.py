@@ -2,22 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clothing_classifier.images import open_picture
+from clothing_classifier.images import Kind, PhotoError, open_picture
 from clothing_classifier.resizing import Resizing, resize
 from clothing_classifier.service import decoding
+from clothing_classifier.service.decoder import _explain
 from clothing_classifier.service.decoding import Decoders
-from clothing_classifier.service.problems import PhotoTrouble
+from clothing_classifier.service.problems import PHOTO_KINDS, PhotoTrouble
 
 RESIZING = Resizing(24, 16)
 
@@ -46,15 +49,19 @@ def run(
 
 @pytest.fixture
 def sleepy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A decoder that sleeps on photos that say so, or ends; in front of the real one."""
+    """A decoder that sleeps on photos that say so, or ends; in front of the real one. It has no memory for a GIF and
+    cannot read a BMP."""
     script = tmp_path / "sleepy.py"
     script.write_text(
         "import os, sys, time\n"
+        "from clothing_classifier import images\n"
         "from clothing_classifier.service import decoder\n"
         "real = decoder.open_picture\n"
         "def open_picture(photo, **options):\n"
         "    if photo.startswith(b'sleep'): time.sleep(float(photo[5:]))\n"
         "    if photo == b'die': os.abort()\n"
+        "    images._OPENERS['GIF'] = lambda data, max_pixels: bytearray(2**60)\n"
+        "    images._OPENERS['BMP'] = lambda data, max_pixels: __import__('pi_bmp')\n"
         "    return real(photo, **options)\n"
         "decoder.open_picture = open_picture\n"
         "decoder.main(sys.argv[1])\n"
@@ -107,10 +114,29 @@ def test_what_gives_no_picture_has_a_kind_and_a_reason(content: bytes, kind: str
             await decoders.decode(content)
         assert caught.value.kind == kind
         assert reason in caught.value.reason
-        assert "max_" not in caught.value.reason
+        assert not re.search("max_|limit if|raise|lower", caught.value.reason)
         assert np.ptp((await decoders.decode(photo(16, 24))).pixels[:, :, 0]) == 0
 
     run(check)
+
+
+@pytest.mark.usefixtures("sleepy")
+def test_who_sends_a_photo_is_told_what_helps_there() -> None:
+    async def check(decoders: Decoders) -> None:
+        for content, kind, reason in (
+            (b"GIF89a", "unreadable", "needs more memory than there is; make it smaller"),
+            (b"BM", "not-a-picture", "is of a kind whose decoder is not installed here; send it as JPEG"),
+        ):
+            with pytest.raises(PhotoTrouble) as caught:
+                await decoders.decode(content)
+            assert (caught.value.kind, caught.value.reason) == (kind, reason)
+
+    run(check)
+
+
+def test_every_kind_of_error_has_a_status() -> None:
+    for kind in get_args(Kind):
+        assert _explain(PhotoError("photo", "is empty", kind))[0] in PHOTO_KINDS
 
 
 @pytest.mark.usefixtures("sleepy")

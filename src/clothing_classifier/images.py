@@ -23,7 +23,7 @@ from enum import IntEnum
 from functools import lru_cache
 from io import BytesIO
 from struct import pack, unpack_from
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,18 +44,31 @@ SUFFIXES: Final = frozenset(
 """Suffixes, in lower case, of the files that `open_picture` reads. It does not ask for them itself."""
 
 
+Kind: TypeAlias = Literal[
+    "unreadable", "not-a-picture", "no-decoder", "too-large", "too-many-pixels", "too-much-memory"
+]
+"""Why a file gives no picture, for programs: it cannot be read, or is damaged or unusual; it is something else, or a
+picture of a kind that is not read here; the package that decodes its kind is not installed; its bytes or its pixels are
+over the limit; the memory does not suffice."""
+
+RAISE_LIMIT: Final = ", or raise the limit if you trust it"
+"""How reasons end that are of a limit, for whoever sets it."""
+
+
 class PhotoError(Exception):
     """A file gives no picture.
 
     Attributes:
         name: what the file is called.
         reason: why, and where something helps, what to do; it follows the name: "is empty".
+        kind: which `Kind` of reason it is.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
+    def __init__(self, name: str, reason: str, kind: Kind = "unreadable") -> None:
+        super().__init__(name, reason, kind)  # all of them, so that it can be sent to another process
         self.name = name
         self.reason = reason
+        self.kind = kind
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
@@ -120,25 +133,26 @@ def open_picture(
     """
     if name is None:
         name = "<bytes>" if isinstance(source, bytes) else os.fsdecode(source)
-    kind = "picture"
+    form = "picture"
     try:
         data = _read(source, limits.max_bytes)
-        kind = _identify(data)
-        opened = _OPENERS[kind](data, limits.max_pixels)
+        form = _identify(data)
+        opened = _OPENERS[form](data, limits.max_pixels)
         _check_size(*opened.picture.size, limits.max_pixels)
         if target is not None:
             _shrink(opened, target)
         return _decode(opened)
     except _Unreadable as error:
-        raise PhotoError(name, str(error)) from error.__cause__
+        raise PhotoError(name, error.reason, error.kind) from error.__cause__
     except MemoryError as error:
-        raise PhotoError(name, "needs more memory than there is; make it smaller, or lower the limit") from error
+        reason = "needs more memory than there is; make it smaller, or lower the limit"
+        raise PhotoError(name, reason, "too-much-memory") from error
     except ImportError as error:
-        raise PhotoError(name, f"is {kind}, whose decoder is not installed ({error})") from error
+        raise PhotoError(name, f"is {form}, whose decoder is not installed ({error})", "no-decoder") from error
     except Exception as error:  # a decoder may fail in any way on a damaged file
         early = isinstance(error, (struct.error, IndexError, EOFError))
         detail = "it ends too early" if early else " ".join(str(error).split()) or type(error).__name__
-        raise PhotoError(name, f"is damaged or cut short; copy or export it again ({kind}: {detail[:200]})") from error
+        raise PhotoError(name, f"is damaged or cut short; copy or export it again ({form}: {detail[:200]})") from error
 
 
 def has_unset_alpha(picture: Image.Image) -> bool:
@@ -157,7 +171,12 @@ def has_unset_alpha(picture: Image.Image) -> bool:
 
 
 class _Unreadable(Exception):
-    """The reason of a `PhotoError`, raised where the file's name is not known."""
+    """Reason and kind of a `PhotoError`, raised where the file's name is not known."""
+
+    def __init__(self, reason: str, kind: Kind = "unreadable") -> None:
+        super().__init__(reason, kind)
+        self.reason = reason
+        self.kind = kind
 
 
 def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
@@ -167,7 +186,7 @@ def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
         try:
             status = os.stat(source)
             if stat.S_ISDIR(status.st_mode):
-                raise _Unreadable("is a folder, not a picture")
+                raise _Unreadable("is a folder, not a picture", "not-a-picture")
             if not stat.S_ISREG(status.st_mode):  # opening a pipe waits for its writer, perhaps for ever
                 raise _Unreadable("is a pipe or a device, not a file")
             size, data = status.st_size, b""
@@ -183,7 +202,7 @@ def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
             raise _Unreadable(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if size > max_bytes:
         raise _Unreadable(
-            f"is {size:,} bytes, over the limit of {max_bytes:,}; make it smaller, or raise the limit if you trust it"
+            f"is {size:,} bytes, over the limit of {max_bytes:,}; make it smaller{RAISE_LIMIT}", "too-large"
         )
     if not data:
         raise _Unreadable("is empty")
@@ -244,14 +263,15 @@ def _identify(data: bytes) -> str:
             return "AVIF"
         if brands & _HEIF_BRANDS:
             return "HEIC"
-        raise _Unreadable("is a video or a camera's raw file, not a picture; export it as JPEG")
+        raise _Unreadable("is a video or a camera's raw file, not a picture; export it as JPEG", "not-a-picture")
     if not data[:4096].strip(b"\0"):
         raise _Unreadable("holds only zeros: its content was lost; copy it again")
     text = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for start, what in _OTHER_STARTS:
         if data.startswith(start) or text.startswith(start):
-            raise _Unreadable(f"is {what}" if "picture" in what else f"is {what}, not a picture")
-    raise _Unreadable("is not a picture of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC)")
+            raise _Unreadable(f"is {what}" if "picture" in what else f"is {what}, not a picture", "not-a-picture")
+    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
+    raise _Unreadable(f"is not a picture of a known kind ({known})", "not-a-picture")
 
 
 # ----------------------------------------------------------------------------- container → metadata, and its pixels
@@ -287,7 +307,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise _Unreadable(
             f"is {width:,} × {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
-            "make it smaller, or raise the limit if you trust it"
+            f"make it smaller{RAISE_LIMIT}",
+            "too-many-pixels",
         )
 
 
@@ -463,7 +484,7 @@ def _open_bmp(data: bytes, max_pixels: int) -> _Opened:
 
     if unpack_from("<L", data, 14)[0] >= 40 and unpack_from("<L", data, 30)[0] in (1, 2):
         # Pillow's decoder of these is written in Python: a few bytes keep it busy for minutes.
-        raise _Unreadable("is a run-length coded BMP, which cannot be read here; export it as PNG")
+        raise _Unreadable("is a run-length coded BMP, which cannot be read here; export it as PNG", "not-a-picture")
     picture = BmpImageFile(BytesIO(data))
     return _Opened(picture)
 

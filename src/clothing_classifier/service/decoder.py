@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from clothing_classifier.images import Limits, PhotoError, open_picture
+from clothing_classifier.images import RAISE_LIMIT, Limits, PhotoError, open_picture
 from clothing_classifier.resizing import Resizing, resize
 
 LENGTH: Final = struct.Struct(">Q")
@@ -57,23 +57,18 @@ def main(settings: str) -> None:
             pixels = resize(picture, resizing)
             answers.write(HEAD.pack(True, *resizing.target(*picture.size), pixels.nbytes) + pixels.tobytes())
         except PhotoError as error:
-            trouble = json.dumps(_explain(error.reason, limits)).encode()
+            trouble = json.dumps(_explain(error)).encode()
             answers.write(HEAD.pack(False, 0, 0, len(trouble)) + trouble)
         answers.flush()
 
 
-def _explain(reason: str, limits: Limits) -> tuple[str, str]:
-    """Return kind and reason as a client shall read them, who has no limits to raise."""
-    if "over the limit" in reason and "pixels" in reason:
-        size = reason.partition(" pixels")[0]
-        return "too-many-pixels", f"{size} pixels, over the limit of {limits.max_pixels:,}; make it smaller"
-    if "not a picture" in reason or "cannot be read here" in reason or "Git LFS" in reason:
-        return "not-a-picture", reason
-    if "decoder is not installed" in reason:
+def _explain(error: PhotoError) -> tuple[str, str]:
+    """Return kind and reason as a client shall read them, who has no limits to change and installs nothing here."""
+    if error.kind == "no-decoder":
         return "not-a-picture", "is of a kind whose decoder is not installed here; send it as JPEG"
-    if "max_pixels" in reason:  # of memory
+    if error.kind == "too-much-memory":
         return "unreadable", "needs more memory than there is; make it smaller"
-    return "unreadable", reason
+    return error.kind, error.reason.removesuffix(RAISE_LIMIT)
 
 
 def _limit_memory(size: int) -> None:
