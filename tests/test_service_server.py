@@ -322,6 +322,27 @@ def test_a_fault_of_the_service_is_told_without_its_inside(tiny_model: Path) -> 
     assert log.count("RuntimeError: the inside") == 1  # the operator sees it
 
 
+def test_a_photo_that_is_not_reached_in_time_is_no_fault_of_the_photo(tiny_model: Path) -> None:
+    before = (
+        "import functools, clothing_classifier.service.pipeline as pipeline\n"
+        "import clothing_classifier.service.settings as settings\n"
+        "settings.Settings = functools.partial(settings.Settings, request_seconds=0.2)\n"
+        "async def never(self, photo): await pipeline.asyncio.sleep(60)\n"
+        "pipeline.Decoders.decode = never\n"
+    )
+    body = photo()
+    part = b'--cut\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n' + body + b"\r\n--cut--\r\n"
+    with serving(tiny_model, before=before) as service:
+        status, text, content = service.ask(head(len(body)), body)
+        assert (status, json.loads(content)["type"]) == (503, "/docs#not-reached")
+        assert re.search(r"retry-after: [1-9]", text)
+        status, _, content = service.ask(head(len(part), "Content-Type: multipart/form-data; boundary=cut"), part)
+        assert status == 200
+        error = json.loads(content)["results"][0]["error"]
+        assert error["kind"] == "not-reached"
+        assert "the service has too much to do" in error["reason"]
+
+
 def test_a_large_photo_does_not_delay_small_ones(tiny_model: Path) -> None:
     file = BytesIO()
     Image.new("RGB", (7000, 7000)).save(file, "PNG", compress_level=1)

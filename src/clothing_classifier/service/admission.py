@@ -85,12 +85,15 @@ class Admission:
         """Return what is said to whom a service that stops does not serve any more."""
         return Problem("stopping", "The service is stopping; ask again soon.", headers={"Retry-After": "5"})
 
-    def _overloaded(self) -> Problem:
+    @property
+    def advice(self) -> int:
+        """In how many seconds to ask again."""
         seconds = math.ceil(max(self.photos, self.requests) * self._seconds_a_photo)
-        advice = str(min(max(seconds, 1), _LONGEST_ADVICE))
-        return Problem(
-            "overloaded", f"Too much is under way; ask again in {advice} s.", headers={"Retry-After": advice}
-        )
+        return min(max(seconds, 1), _LONGEST_ADVICE)
+
+    def _overloaded(self) -> Problem:
+        text = f"Too much is under way; ask again in {self.advice} s."
+        return Problem("overloaded", text, headers={"Retry-After": str(self.advice)})
 
 
 class Hold:

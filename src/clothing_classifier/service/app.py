@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request
@@ -143,7 +144,10 @@ class Service:
                 gone.cancel()
         first = answers[0]
         if uploads.alone and isinstance(first, PhotoTrouble):
-            raise Problem(first.kind, first.reason)
+            problem = Problem(first.kind, first.reason)
+            if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                problem.headers["Retry-After"] = str(self.admission.advice)
+            raise problem
         results = [
             {"name": file.name} | _result(answer, top) for file, answer in zip(uploads.files, answers, strict=True)
         ]

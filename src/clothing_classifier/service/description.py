@@ -60,6 +60,7 @@ _DETAILS: Final = {
     "too-large": "is over the limit of 20,971,520 bytes; make it smaller",
     "too-many-pixels": "is 12,000 × 9,000 = 108,000,000 pixels, over the limit of 50,000,000; make it smaller",
     "invalid": "top: Input should be greater than or equal to 1",
+    "not-reached": "was not reached in time: the service has too much to do; send it again",
     "overloaded": "Too much is under way; ask again in 2 s.",
 }
 
@@ -108,6 +109,7 @@ PREDICTIONS: Final = _fine(Predictions, "A result for each photo, in their order
     "unreadable",
     "too-many-pixels",
     "timeout",
+    "not-reached",
     "no-photo",
     "invalid",
     "overloaded",

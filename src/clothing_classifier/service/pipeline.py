@@ -101,8 +101,10 @@ class Pipeline:
             finally:
                 for task in tasks:
                     task.cancel()
-        too_late = PhotoTrouble("timeout", "was not reached in time; send it again")
-        answers = [too_late if task in late else task.result() for task in tasks]
+        missed = PhotoTrouble(
+            "not-reached", "was not reached in time, as the service has too much to do; send it again"
+        )
+        answers = [missed if task in late else task.result() for task in tasks]
         for answer in answers:
             if isinstance(answer, PhotoTrouble):
                 self._metrics.errors.labels("photo", answer.kind).inc()

@@ -15,6 +15,7 @@ PHOTO_KINDS: Final = {
     "too-large": (413, "The file is too large"),
     "too-many-pixels": (422, "The picture has too many pixels"),
     "timeout": (422, "The picture takes too long"),
+    "not-reached": (503, "The service did not get to the picture in time"),
 }
 """What can be wrong with one photo: kind → the status where the photo is the whole request, and a title."""
 

@@ -7,6 +7,9 @@ const ATTEMPTS = 5; // of a request that gets no answer
 const BUSY_ATTEMPTS = 30; // of one that is told to come again
 const LONGEST_WAIT = 300e3; // ms for one answer
 
+/** Kinds of one photo's errors that another attempt may not meet. */
+const AGAIN = new Set(["not-reached", "timeout"]);
+
 const GONE = "cannot be read any more: it was moved, renamed or changed after you added it; add it again";
 const SILENT = "was not classified: the service does not answer";
 
@@ -158,7 +161,7 @@ export class Service {
       this.#recovered();
       group.forEach((photo, i) => {
         const { error, ...result } = answer.results[i];
-        if (error) this.#fail(photo, error.kind, error.reason, error.kind === "timeout");
+        if (error) this.#fail(photo, error.kind, error.reason, AGAIN.has(error.kind));
         else this.#listener.answered(photo, result, answer.model);
       });
     } else if (response.status === 401) {
