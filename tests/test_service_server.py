@@ -189,18 +189,81 @@ def test_no_process_is_left(tiny_model: Path) -> None:
             os.kill(child, 0)
 
 
+def figure(service: Service, name: str) -> float:
+    text = service.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")[2].decode()
+    found = re.search(rf"^clothing_{name} (\S+)$", text, re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def assert_turned_away(service: Service) -> None:
+    """Assert that a body is refused before it comes."""
+    for expectation in ("Accept: */*", "Expect: 100-continue"):
+        status, text, content = service.ask(head(10_000_000, expectation))
+        assert status == 503
+        assert json.loads(content)["type"] == "/docs#overloaded"
+        assert re.search(r"retry-after: [1-9]", text)
+
+
 def test_too_many_at_once_are_turned_away_before_their_bodies_come(tiny_model: Path) -> None:
+    before = (
+        "import signal, clothing_classifier.service.pipeline as pipeline\n"
+        "decode = pipeline.Decoders.decode\n"
+        "async def wait(self, photo):\n"
+        "    while photo.endswith(b'wait') and self.waits: await pipeline.asyncio.sleep(0.01)\n"
+        "    return await decode(self, photo)\n"
+        "pipeline.Decoders.decode, pipeline.Decoders.waits = wait, True\n"
+        "signal.signal(signal.SIGUSR1, lambda number, frame: setattr(pipeline.Decoders, 'waits', False))\n"
+    )
     body = photo()
-    with serving(tiny_model, "--max-requests", "1") as service, service.connect(head(len(body)), body[:20]) as first:
-        while b"under_way 1.0" not in service.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")[2]:
+    with (
+        serving(tiny_model, "--max-requests", "1", before=before) as service,
+        service.connect(head(len(body)), body[:20]) as late,
+    ):
+        while figure(service, "readers_under_way") < 1:
             time.sleep(0.01)
-        for expectation in ("Accept: */*", "Expect: 100-continue"):
-            status, text, content = service.ask(head(10_000_000, expectation))
-            assert status == 503
-            assert json.loads(content)["type"] == "/docs#overloaded"
-            assert re.search(r"retry-after: [1-9]", text)
-        first.sendall(body[20:])
-        assert answer(first)[0] == 200
+        with service.connect(head(len(body) + 4), body, b"wait") as first:
+            while figure(service, "photos_under_way") < 1:
+                time.sleep(0.01)
+            assert_turned_away(service)
+            late.sendall(body[20:])  # was let in before, and is there too early
+            assert answer(late)[0] == 503
+            service.process.send_signal(signal.SIGUSR1)
+            assert answer(first)[0] == 200
+        assert service.ask(head(len(body)), body)[0] == 200
+
+
+def test_bodies_that_are_slow_in_coming_keep_nobody_from_the_model(tiny_model: Path) -> None:
+    body = photo()
+    with serving(tiny_model, "--max-requests", "2") as service:
+        slow = [service.connect(head(len(body)), body[:20]) for _ in range(8)]
+        while figure(service, "readers_under_way") < len(slow):
+            time.sleep(0.01)
+        assert figure(service, "requests_under_way") == len(slow)
+        for _ in range(3):
+            assert service.ask(head(len(body)), body)[0] == 200
+        for connection in slow:
+            with connection:
+                connection.sendall(body[20:])
+                assert answer(connection)[0] == 200
+        assert figure(service, "readers_under_way") == figure(service, "requests_under_way") == 0
+
+
+def test_so_many_bodies_are_read_at_once_and_no_more(tiny_model: Path) -> None:
+    before = (
+        "import functools, clothing_classifier.service.settings as settings\n"
+        "settings.Settings = functools.partial(settings.Settings, readers=2)\n"
+    )
+    body = photo()
+    with serving(tiny_model, before=before) as service:
+        slow = [service.connect(head(len(body)), body[:20]) for _ in range(2)]
+        while figure(service, "readers_under_way") < len(slow):
+            time.sleep(0.01)
+        assert_turned_away(service)
+        for connection in slow:
+            with connection:
+                connection.sendall(body[20:])
+                assert answer(connection)[0] == 200
         assert service.ask(head(len(body)), body)[0] == 200
 
 

@@ -48,7 +48,7 @@ _FORM_BYTES = 2**16  # what a form has around a photo, at most
     help="Largest photo, in millions of pixels.  [default: 50]",
 )
 @click.option("--max-files", type=click.IntRange(1), help="Most photos in one request.  [default: 64]")
-@click.option("--max-requests", type=click.IntRange(1), help="Most requests at once.  [default: 64]")
+@click.option("--max-requests", type=click.IntRange(1), help="Most requests computed at once.  [default: 64]")
 @click.option(
     "--timeout",
     type=Number(0, min_open=True),

@@ -14,27 +14,56 @@ _LONGEST_ADVICE: Final = 30  # seconds
 
 
 class Admission:
-    """Counts what is under way: requests, their bodies' bytes, and their photos. Used in the event loop only."""
+    """Counts what is under way: requests, their bodies' bytes, and their photos. Used in the event loop only.
+
+    Attributes:
+        readers: requests whose bodies are read.
+        requests: requests whose bodies are there, and that are computed.
+        photos: photos that are decoded or computed.
+        bytes: of bodies that are held.
+        stopping: whether nothing new is taken.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seconds_a_photo = 0.02
+        self.readers = 0
         self.requests = 0
         self.photos = 0
         self.bytes = 0
         self.stopping = False
 
+    @property
+    def under_way(self) -> int:
+        """Requests that are read or computed."""
+        return self.readers + self.requests
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Count a request while its body is read.
+
+        Raises:
+            Problem: the service is stopping, or there is no room for the request.
+        """
+        if self.stopping:
+            raise self.stopped()
+        if self.readers >= self._settings.readers:
+            raise self._overloaded()
+        self._require_turn()  # or the body would come in vain
+        self.readers += 1
+        try:
+            yield
+        finally:
+            self.readers -= 1
+
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Count a request while it is read and computed.
+        """Count a request whose body is there while it is computed, even if the service has begun to stop.
 
         Raises:
             Problem: there is no room for it.
         """
-        if self.stopping:
-            raise self.stopped()
-        if self.requests >= self._settings.requests or self.photos >= self._settings.photos:
-            raise self._overloaded()
+        self._require_turn()
         self.requests += 1
         try:
             yield
@@ -84,6 +113,10 @@ class Admission:
     def stopped(self) -> Problem:
         """Return what is said to whom a service that stops does not serve any more."""
         return Problem("stopping", "The service is stopping; ask again soon.", headers={"Retry-After": "5"})
+
+    def _require_turn(self) -> None:
+        if self.requests >= self._settings.requests or self.photos >= self._settings.photos:
+            raise self._overloaded()
 
     @property
     def advice(self) -> int:

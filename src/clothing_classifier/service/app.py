@@ -66,7 +66,10 @@ class Service:
         self._pipeline = Pipeline(classifier, settings, self._metrics, self.admission)
         self._ready = False
         self._metrics.watch(
-            "requests_under_way", "Requests that are read or computed.", lambda: self.admission.requests
+            "requests_under_way", "Requests that are read or computed.", lambda: self.admission.under_way
+        )
+        self._metrics.watch(
+            "readers_under_way", "Those of them whose bodies are still read.", lambda: self.admission.readers
         )
         self._metrics.watch(
             "photos_under_way", "Photos that wait, are decoded or computed.", lambda: self.admission.photos
@@ -130,18 +133,20 @@ class Service:
         Send a photo's bytes as the body, or files as a form. In a form each photo has a result of its own, in their
         order: a photo that cannot be read is an `error` with its reason, and the others are classified.
         """
-        with self.admission.request(), self.admission.body() as hold:
-            uploads = await read_uploads(request, self.settings, self.admission, hold)
-            work = asyncio.create_task(self._pipeline.classify(uploads.files, evidence=evidence))
-            gone = asyncio.create_task(_gone(request))
-            try:
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done():
-                    raise ClientDisconnect
-                answers = work.result()
-            finally:
-                work.cancel()
-                gone.cancel()
+        with self.admission.body() as hold:
+            with self.admission.reader():
+                uploads = await read_uploads(request, self.settings, self.admission, hold)
+            with self.admission.request():
+                work = asyncio.create_task(self._pipeline.classify(uploads.files, evidence=evidence))
+                gone = asyncio.create_task(_gone(request))
+                try:
+                    await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                    if not work.done():
+                        raise ClientDisconnect
+                    answers = work.result()
+                finally:
+                    work.cancel()
+                    gone.cancel()
         first = answers[0]
         if uploads.alone and isinstance(first, PhotoTrouble):
             problem = Problem(first.kind, first.reason)

@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._stopped is not None:
             passed = monotonic() - self._stopped
-            if (passed > _GRACE and not self._service.admission.requests) or passed > _LONGEST_STOP:
+            if (passed > _GRACE and not self._service.admission.under_way) or passed > _LONGEST_STOP:
                 self.should_exit = True
         return await super().on_tick(counter)
 

@@ -14,7 +14,8 @@ class Settings:
         pixels: width × height of one photo.
         files: photos in one request.
         request_bytes: the size of one request's body.
-        requests: requests that are read or computed at once.
+        readers: requests whose bodies are read at once. More than are computed: bodies may be slow in coming.
+        requests: requests that are computed at once.
         photos: photos that are decoded or computed at once, before further requests are turned away.
         held_bytes: bodies that are held in memory at once, all together.
         seconds: the time that decoding one photo may take.
@@ -32,6 +33,7 @@ class Settings:
     pixels: int = 50_000_000
     files: int = 64
     request_bytes: int = 128 * 2**20
+    readers: int = 512
     requests: int = 64
     photos: int = 512
     held_bytes: int = 512 * 2**20
