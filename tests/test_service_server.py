@@ -427,6 +427,38 @@ def test_a_large_photo_does_not_delay_small_ones(tiny_model: Path) -> None:
         assert done.is_set()
 
 
+def is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_connections_leave_file_descriptors_for_all_else(tiny_model: Path) -> None:
+    before = (
+        "import resource, clothing_classifier.service.server as server\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
+        "server._HEAD_SECONDS = 60.0\n"
+    )
+    body = photo()
+    with serving(tiny_model, before=before) as service:
+        idle = [service.connect() for _ in range(600)]
+        kept, started = idle, time.monotonic()
+        while len(kept) > 200 - 128 and time.monotonic() - started < 30:
+            kept = [connection for connection in kept if is_open(connection)]
+        assert len(kept) == 200 - 128
+        for connection in idle:
+            connection.close()
+        assert service.ask(head(len(body)), body)[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        assert service.process.stderr is not None
+        assert service.process.stderr.read() == ""  # of descriptors that are all taken, asyncio writes long lines
+
+
 def test_it_listens_on_this_machine_only(service: Service) -> None:
     for address in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
         if not str(address).startswith("127."):

@@ -27,6 +27,18 @@ _HEAD_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 15
 """Seconds that a connection is kept without a request."""
 
+_MOST_CONNECTIONS: Final = 4096
+"""Connections that are open at once, where there are file descriptors for them. An idle one takes four kilobytes."""
+
+_RESERVE: Final = 128
+"""File descriptors that connections leave to all else: to decoders, and to connections that are closed at once."""
+
+_ACCEPTED: Final = 16
+"""Connections that are accepted at one go. Until then none of them can be closed again."""
+
+_QUEUE: Final = 1024
+"""Connections that wait to be accepted, in the kernel."""
+
 _GRACE: Final = 0.3
 """Seconds for which a service that stops still answers, so that whoever asks is told and goes elsewhere."""
 
@@ -55,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # elsewhere it would let two services share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(_QUEUE)
     except OSError:
         listener.close()
         raise
@@ -84,6 +96,7 @@ def serve(service: Service, listener: socket.socket, *, ready: Callable[[], None
         lifespan="on",
         log_config=None,
         access_log=False,
+        backlog=_ACCEPTED,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_IDLE_SECONDS,
@@ -96,6 +109,18 @@ def serve(service: Service, listener: socket.socket, *, ready: Callable[[], None
         raise OSError("the service could not be started; the lines above say why")
 
 
+def _most_connections() -> int:
+    """Return how many connections may be open at once, so that file descriptors are left for all else."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return _MOST_CONNECTIONS
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, max(descriptors - _RESERVE, descriptors // 4))
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -106,6 +131,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            for listener in sockets or ():
+                listener.listen(_QUEUE)  # which asyncio has made as short as what it accepts at one go
             self._ready()
 
     @contextmanager
@@ -134,13 +161,16 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 whose heads must come in time, and whose errors are problems too."""
+    """HTTP/1.1 of a limited number of connections, whose heads must come in time, and whose errors are problems too."""
 
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > _most_connections():
+            transport.abort()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
