@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import os
 import re
@@ -243,6 +244,25 @@ def test_the_documentation_needs_nothing_from_elsewhere(server: Server) -> None:
     for kind in KINDS:
         assert f'id="{kind}"' in page
     assert "/v1/predictions" in page
+
+
+def test_the_documentation_is_of_this_service_and_its_model(server: Server) -> None:
+    page = html.unescape(server.ask("GET", "/docs")[2].decode())
+    assert set(re.findall(r"http://[^/]*", page)) == {f"http://127.0.0.1:{server.port}"}
+    elsewhere = html.unescape(server.ask("GET", "/docs", Host="localhost:81")[2].decode())
+    assert "curl --data-binary @photo.jpg 'http://localhost:81/v1/predictions?top=3'" in elsewhere
+
+    model = server.ask("POST", "/v1/predictions", photo())[2]["model"]
+    for content in server.ask("GET", "/openapi.json")[2]["paths"]["/v1/predictions"]["post"]["responses"]["200"][
+        "content"
+    ].values():
+        for example in content["examples"].values():
+            assert example["value"]["model"] == model
+            for result in example["value"]["results"]:
+                if "error" not in result:
+                    assert result["sure"] == (result["probability"] >= model["threshold"])
+                    assert result["label"] in ("red", "green", "blue")
+    assert json.dumps(model, indent=2).replace("\n", "\n  ") in page
 
 
 def test_the_description_has_every_address_and_status(server: Server) -> None:

@@ -77,7 +77,7 @@ class Service:
         self._metrics.watch("queue_photos", "Photos that wait for the model.", lambda: self._pipeline.batcher.waiting)
         self._metrics.watch("held_bytes", "Bytes of bodies in memory.", lambda: self.admission.bytes)
         self._pages = read_pages()
-        self._described: tuple[File, File] | None = None
+        self._described: dict[str, Any] | None = None
         self.app: ASGIApp = self._build()
 
     @property
@@ -99,7 +99,8 @@ class Service:
             app.add_exception_handler(error, self._refuse)
         app.add_exception_handler(ClientDisconnect, _leave)
         body = description.body_of(self.settings)
-        app.post("/v1/predictions", responses=description.PREDICTIONS, openapi_extra=body)(self.predict)
+        answers = description.predictions_of(self._identity, self._classifier.labels)
+        app.post("/v1/predictions", responses=answers, openapi_extra=body)(self.predict)
         app.get("/v1/model", responses=description.MODEL)(self.model)
         app.get("/healthz", responses=description.HEALTH)(self.health)
         app.get("/readyz", responses=description.READINESS)(self.readiness)
@@ -185,20 +186,17 @@ class Service:
 
     async def openapi(self, request: Request) -> Response:
         """Give the API's description."""
-        return _give(request, self._description(request.app)[0], POLICY)
+        document = json.dumps(self._description(request.app)).encode()
+        return _give(request, make_file(document, "application/json"), POLICY)
 
     async def documentation(self, request: Request) -> Response:
         """Give the API's description as a page."""
-        return _give(request, self._description(request.app)[1], description.POLICY)
+        page = description.write_page(self._description(request.app), str(request.base_url))
+        return _give(request, make_file(page.encode(), "text/html; charset=utf-8"), description.POLICY)
 
-    def _description(self, app: FastAPI) -> tuple[File, File]:
+    def _description(self, app: FastAPI) -> dict[str, Any]:
         if self._described is None:  # it takes time, and starting shall not
-            document = description.complete(app.openapi(), self.settings)
-            page = description.write_page(document).encode()
-            self._described = (
-                make_file(json.dumps(document).encode(), "application/json"),
-                make_file(page, "text/html; charset=utf-8"),
-            )
+            self._described = description.complete(app.openapi(), self.settings)
         return self._described
 
     async def _refuse(self, request: Request, error: Exception) -> Response:

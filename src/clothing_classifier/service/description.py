@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -19,39 +19,9 @@ _INTRODUCTION: Final = (
     "Photos of garments in, categories out. An answer whose probability is below the model's threshold is `not sure`."
 )
 
-_MODEL: Final = {
-    "name": "efficientnet-b0",
-    "version": "0.1.0",
-    "digest": "57e0891d2c11da69a325e6a7244c703279bb066e8ed5aca54f0579b0c95fc60c",
-    "threshold": 0.94,
-}
-
-_CLASSIFIED: Final = {
-    "name": "a.jpg",
-    "answer": "Dress",
-    "sure": True,
-    "label": "Dress",
-    "probability": 0.968201,
-    "labels": [{"label": "Dress", "probability": 0.968201}, {"label": "Skirt", "probability": 0.017334}],
-}
-
-_UNSURE: Final = {
-    "name": "photo",
-    "answer": "not sure",
-    "sure": False,
-    "label": "Top",
-    "probability": 0.480112,
-    "labels": [{"label": "Top", "probability": 0.480112}, {"label": "Undershirt", "probability": 0.391207}],
-}
-
 _FAILED: Final = {
     "name": "b.jpg",
     "error": {"kind": "unreadable", "reason": "is cut short: its end is missing; copy it again"},
-}
-
-_EXAMPLES: Final = {
-    "one photo": {"value": {"model": _MODEL, "results": [_UNSURE]}},
-    "several, one of them damaged": {"value": {"model": _MODEL, "results": [_CLASSIFIED, _FAILED]}},
 }
 
 _DETAILS: Final = {
@@ -96,25 +66,55 @@ def _own(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return answers_of(*kinds, "misdirected", "internal")
 
 
-PREDICTIONS: Final = _fine(Predictions, "A result for each photo, in their order.", examples=_EXAMPLES) | _own(
-    "malformed",
-    "unauthorized",
-    "cross-site",
-    "too-slow",
-    "too-large",
-    "too-many-bytes",
-    "too-many-files",
-    "not-a-picture",
-    "unsupported-encoding",
-    "unreadable",
-    "too-many-pixels",
-    "timeout",
-    "not-reached",
-    "no-photo",
-    "invalid",
-    "overloaded",
-    "stopping",
-)
+def predictions_of(model: Mapping[str, Any], labels: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    """Return the description of the answers to photos.
+
+    Args:
+        model: what the answers say of the model; its ``threshold`` decides what the examples are sure of.
+        labels: the model's classes.
+    """
+    threshold = float(model["threshold"])
+    sure = _classified("a.jpg", labels, round((1 + threshold) / 2, 6), sure=True)
+    unsure = _classified("photo", labels, round(threshold / 2, 6), sure=False)
+    examples = {
+        "one photo": {"value": {"model": model, "results": [unsure]}},
+        "several, one of them damaged": {"value": {"model": model, "results": [sure, _FAILED]}},
+    }
+    return _fine(Predictions, "A result for each photo, in their order.", examples=examples) | _own(
+        "malformed",
+        "unauthorized",
+        "cross-site",
+        "too-slow",
+        "too-large",
+        "too-many-bytes",
+        "too-many-files",
+        "not-a-picture",
+        "unsupported-encoding",
+        "unreadable",
+        "too-many-pixels",
+        "timeout",
+        "not-reached",
+        "no-photo",
+        "invalid",
+        "overloaded",
+        "stopping",
+    )
+
+
+def _classified(name: str, labels: Sequence[str], probability: float, *, sure: bool) -> dict[str, Any]:
+    second = round(min(probability, 1 - probability) / 2, 6)  # or it would be the first
+    return {
+        "name": name,
+        "answer": labels[0] if sure else "not sure",
+        "sure": sure,
+        "label": labels[0],
+        "probability": probability,
+        "labels": [
+            {"label": label, "probability": share} for label, share in zip(labels, (probability, second), strict=False)
+        ],
+    }
+
+
 MODEL: Final = _fine(Description, "The model.") | _own("unauthorized")
 HEALTH: Final = _fine(State, "The process answers.", example={"status": "alive"}) | _own()
 READINESS: Final = _fine(State, "Requests are taken.", example={"status": "ready"}) | _own("stopping")
@@ -197,16 +197,22 @@ POLICY: Final = (
 """The page's Content-Security-Policy: its own style, and nothing else."""
 
 
-def write_page(document: Mapping[str, Any]) -> str:
-    """Return the description as an HTML page without any script or address of another site."""
+def write_page(document: Mapping[str, Any], address: str) -> str:
+    """Return the description as an HTML page without any script or address of another site.
+
+    Args:
+        document: the description.
+        address: where the service is asked, as whoever reads the page asked it, with a slash at the end.
+    """
+    predictions = f"{escape(address)}v1/predictions"
     parts = [
         "<!doctype html>",
         '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>{TITLE}: API</title><style>{_STYLE}</style>",
         f"<main><h1>{TITLE}: API</h1><p>{_INTRODUCTION.replace('`not sure`', '<code>not sure</code>')}</p>",
         '<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.</p>',
-        "<pre>curl --data-binary @photo.jpg 'http://127.0.0.1:8000/v1/predictions?top=3'\n"
-        "curl -F photos=@a.jpg -F photos=@b.jpg 'http://127.0.0.1:8000/v1/predictions?evidence=true'</pre>",
+        f"<pre>curl --data-binary @photo.jpg '{predictions}?top=3'\n"
+        f"curl -F photos=@a.jpg -F photos=@b.jpg '{predictions}?evidence=true'</pre>",
     ]
     if "securitySchemes" in document["components"]:
         parts.append(
