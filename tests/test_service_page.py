@@ -824,7 +824,10 @@ def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
     figures = card_of_model.metrics["sender folds"]
     for share in (figures["accuracy"], figures["sure"]["share"], figures["sure"]["accuracy"]):
         expect(panel).to_contain_text(percent(share))
-    expect(panel).to_contain_text("from people of whom it had seen none")
+    expect(panel).to_contain_text(
+        "Measured on 4,490 photos, each by a copy of this model that had learned from neither it nor any other photo "
+        "of the same person. The model itself has learned from all of them."
+    )
     for label in card_of_model.labels:
         expect(panel.get_by_role("rowheader", name=label, exact=True)).to_be_visible()
     page.keyboard.press("Escape")
@@ -841,3 +844,33 @@ def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
     wait_until_done(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.getAnimations().length") == 0
+def test_what_judged_a_model_is_told_as_its_card_has_it(visit: Visit, tiny_model: Path) -> None:
+    with serving(0.5, "--model", str(tiny_model)) as address:
+        page = visit(address)
+        page.get_by_role("button", name="About the model").click()
+        expect(page.get_by_role("dialog", name="How far to trust the model")).to_contain_text(
+            "Measured on 64 photos that it was not taught. Your photos may be harder or easier"
+        )
+    told = page.evaluate(
+        """async () => {
+          const { describe } = await import("/page/model.js");
+          const figures = { photos: 90, accuracy: 0.9 };
+          const tell = (part, protocol) => {
+            const body = document.createElement("div");
+            describe(body, { card: { threshold: 0.5, metrics: { [part]: { ...figures, protocol } } } });
+            return body.textContent;
+          };
+          return [
+            tell("random folds", "5 folds, stratified by class at random"),
+            tell("test", "one split, stratified by class, no sender on two sides; test part, seed 0"),
+          ];
+        }"""
+    )
+    folds, split = told
+    assert (
+        "Measured on 90 photos, each by a copy of this model that had not learned from it. "
+        "The model itself has learned from all of them. Your" in folds
+    )
+    assert "Measured on 90 photos that it was not taught, from people of whom it had seen none. Your" in split
+
+

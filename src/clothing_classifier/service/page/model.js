@@ -4,7 +4,8 @@ import { element, percent } from "./card.js";
 
 /** Fill the panel from the answer of `GET v1/model`. A part that a card does not tell is left out. */
 export function describe(body, { card, threshold = card.threshold, digest, limits }) {
-  // Of a model that all photos taught, the first figures are those of the strictest folds.
+  // Of a model that all photos taught, folds judge its copies; the first figures are those of the strictest folds.
+  const folds = !card.metrics?.test;
   const test = card.metrics?.test ?? Object.values(card.metrics ?? {})[0] ?? {};
   const parts = [];
 
@@ -34,9 +35,12 @@ export function describe(body, { card, threshold = card.threshold, digest, limit
   }
   if (figures.childElementCount) {
     parts.push(figures);
-    const on = `Measured on ${test.photos ? test.photos.toLocaleString("en") : "the"} photos that it was not taught`;
-    const from = /no sender/.test(test.protocol ?? "") ? ", from people of whom it had seen none." : ".";
-    parts.push(element("p", "", `${on}${from} Your photos may be harder or easier: look over a sample before you rely on it.`));
+    const on = `Measured on ${test.photos ? `${test.photos.toLocaleString("en")} ` : ""}photos`;
+    const people = /no sender/.test(test.protocol ?? "");
+    const unseen = folds
+      ? `, each by a copy of this model that had ${people ? "learned from neither it nor any other photo of the same person" : "not learned from it"}. The model itself has learned from all of them.`
+      : ` that it was not taught${people ? ", from people of whom it had seen none" : ""}.`;
+    parts.push(element("p", "", `${on}${unseen} Your photos may be harder or easier: look over a sample before you rely on it.`));
     if (threshold !== card.threshold) {
       const own = `The model's own threshold is ${percent(card.threshold)}, and these figures are of that one; who runs this service chose ${percent(threshold)}.`;
       parts.push(element("p", "", own));
