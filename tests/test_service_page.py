@@ -327,6 +327,38 @@ def test_what_cannot_be_read_says_why_and_the_rest_goes_on(
     assert {row["answer"] for row in rows if row["error"]} == {""}
 
 
+def test_each_reason_is_a_sentence(visit: Visit, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.tif"
+    Image.new("RGB", (8, 12)).save(raw, tiffinfo={254: 1})
+    page = visit(expected="413|500")
+    pick(page, raw)
+    wait_until_done(page, 1)
+    expect(card(page, raw.name).locator(".reason")).to_have_text(
+        "This file begins with a preview only, as cameras' raw files do; export it as JPEG."
+    )
+
+    def failed(kind: str, reason: str) -> dict[str, Any]:
+        results = [{"name": "a", "error": {"kind": kind, "reason": reason}}]
+        return {"json": {"model": {"threshold": 0.5}, "results": results}}
+
+    crash, missed = "makes its decoder fail; export it again", "was not reached in time; send it again"
+    problem = {"type": "/docs#internal", "title": "", "status": 500, "detail": "The service failed on this request."}
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        (failed("unreadable", crash), "Could not be read", f"This file {crash}."),
+        (failed("not-reached", missed), "Not classified", f"It {missed}."),
+        ({"status": 500, "json": problem}, "Not classified", "The service failed on this request."),
+        ({"status": 413, "body": "<p>"}, "Could not be read", "This file was refused by the service (status 413)."),
+    ]
+    answers = iter([answer for answer, _, _ in cases])
+    page.route("**/v1/predictions*", lambda route: route.fulfill(**next(answers)))
+    for path, (_, heading, reason) in zip(EXAMPLES, cases, strict=False):
+        pick(page, path)
+        shown = card(page, path.name)
+        expect(shown.locator(".reason")).to_have_text(reason)
+        expect(shown.get_by_role("heading")).to_have_text(heading)
+        expect(shown.get_by_role("button", name="Try again")).to_have_count(int(heading == "Not classified"))
+
+
 def test_photos_over_the_limit_are_not_sent(visit: Visit, threshold: float, tmp_path: Path) -> None:
     large = tmp_path / "large.jpg"
     large.write_bytes(EXAMPLES[0].read_bytes() + bytes(2_000_000))
@@ -429,12 +461,18 @@ def test_a_category_is_corrected_by_keyboard(visit: Visit, predictions: dict[str
     expect(first).not_to_contain_text("Your answer")
     assert focused(page) == names[0]
 
-    page.keyboard.press("Delete")
-    expect(page.locator(".photo")).to_have_count(7)
-    assert focused(page) == names[1]
-    page.locator("#toast").get_by_role("button", name="Undo").click()
+    for key in ("Delete", "Backspace"):
+        page.keyboard.press(key)
+        expect(page.locator(".photo")).to_have_count(7)
+        assert focused(page) == names[1]
+        page.locator("#toast").get_by_role("button", name="Undo").click()
+        expect(page.locator(".photo")).to_have_count(8)
+        assert page.locator(".photo .name").all_text_contents() == names[:8]
+        focus(page, names[0])
+    page.get_by_label("Search").fill("a")
+    page.keyboard.press("Backspace")
+    expect(page.get_by_label("Search")).to_have_value("")
     expect(page.locator(".photo")).to_have_count(8)
-    assert page.locator(".photo .name").all_text_contents() == names[:8]
 
 
 def test_the_next_photo_is_reached_when_a_filter_takes_one_away(
@@ -537,6 +575,62 @@ def test_the_large_view_keeps_the_keyboard_at_its_ends(visit: Visit) -> None:
     expect(page.get_by_role("dialog", name=EXAMPLES[2].name)).to_be_visible()
     page.keyboard.press("Space")
     assert focused(page) == EXAMPLES[2].name
+
+
+@pytest.mark.parametrize("key", ["Delete", "Backspace"])
+def test_the_keyboard_is_not_lost_with_the_last_photo_of_the_large_view(visit: Visit, key: str) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:2])
+    wait_until_done(page, 2)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Space")
+    page.keyboard.press(key)
+    expect(page.get_by_role("dialog", name=EXAMPLES[1].name)).to_be_visible()
+    page.keyboard.press(key)
+    expect(page.locator("#viewer")).to_be_hidden()
+    expect(page.locator(".photo")).to_have_count(0)
+    assert focused(page) == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Choose photos"
+
+
+def test_each_guess_of_the_large_view_has_its_digit(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = visit()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    for sure in (False, True):
+        name, prediction = next(item for item in predictions.items() if item[1].sure == sure)
+        listed = prediction.labels[1:5] if sure else prediction.labels[:5]
+        focus(page, name)
+        page.keyboard.press("Space")
+        viewer = page.get_by_role("dialog", name=name)
+        expect(viewer.locator(".guess .label")).to_have_text(list(listed))
+        page.keyboard.press(str(len(listed)))
+        expect(viewer.get_by_role("heading", level=3)).to_contain_text(listed[-1])
+        page.keyboard.press("Escape")
+        # Where three are shown, a further digit means nothing.
+        page.keyboard.press("Control+z")
+        expect(card(page, name).locator(".guess")).to_have_count(3)
+        page.keyboard.press("4")
+        expect(card(page, name)).not_to_contain_text("Your answer")
+
+
+def test_the_pages_own_pictures_cannot_be_dragged_into_it(visit: Visit) -> None:
+    page = visit()
+    pick(page, EXAMPLES[0])
+    wait_until_done(page, 1)
+    page.evaluate("window.dragged = 0; addEventListener('dragstart', () => (dragged += 1))")
+    for picture in (".photo img", "#viewer-image"):
+        expect(page.locator(picture)).to_be_visible()
+        box = page.locator(picture).bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] + 60, box["y"] + 80, steps=8)
+        page.mouse.up()
+        assert page.evaluate("dragged") == 0
+        focus(page, EXAMPLES[0].name)
+        page.keyboard.press("Space")
 
 
 def test_the_large_view_goes_through_what_a_filter_shows(visit: Visit, predictions: dict[str, Prediction]) -> None:
@@ -834,16 +928,6 @@ def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
     expect(panel).to_be_hidden()
 
 
-@pytest.mark.parametrize("width", [320, 768, 1280])
-def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
-    long = tmp_path / ("very-long-name-" * 12 + ".jpg")
-    shutil.copy(EXAMPLES[0], long)
-    page = visit(viewport={"width": width, "height": 800}, reduced_motion="reduce", forced_colors="active")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    pick(page, long, *EXAMPLES[:2])
-    wait_until_done(page, 3)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate("document.getAnimations().length") == 0
 def test_what_judged_a_model_is_told_as_its_card_has_it(visit: Visit, tiny_model: Path) -> None:
     with serving(0.5, "--model", str(tiny_model)) as address:
         page = visit(address)
@@ -874,3 +958,13 @@ def test_what_judged_a_model_is_told_as_its_card_has_it(visit: Visit, tiny_model
     assert "Measured on 90 photos that it was not taught, from people of whom it had seen none. Your" in split
 
 
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
+    long = tmp_path / ("very-long-name-" * 12 + ".jpg")
+    shutil.copy(EXAMPLES[0], long)
+    page = visit(viewport={"width": width, "height": 800}, reduced_motion="reduce", forced_colors="active")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    pick(page, long, *EXAMPLES[:2])
+    wait_until_done(page, 3)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.getAnimations().length") == 0

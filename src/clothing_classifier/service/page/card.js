@@ -4,6 +4,9 @@ import { drawHeat } from "./heat.js";
 
 const GUESSES = 3;
 
+/** Kinds of errors that are no fault of the file's. */
+const NOT_THE_FILE = new Set(["silent", "busy", "not-reached"]);
+
 /** A share from 0 to 1 in per cent, never as more certain than it is. */
 export function percent(share) {
   if (share > 0 && share < 0.01) return "<1\u202f%";
@@ -34,7 +37,7 @@ export function guesses(photo, count = GUESSES) {
 export function inWords(photo) {
   const kind = status(photo);
   if (kind === "waiting") return `${photo.name}, waiting`;
-  if (kind === "failed") return `${photo.name} ${photo.error.reason}`;
+  if (kind === "failed") return `${photo.name}${photo.error.kind === "request" ? ":" : ""} ${photo.error.reason}`;
   if (kind === "corrected") return `${photo.answer}, chosen by you, ${photo.name}`;
   const { label, probability } = photo.result;
   if (kind === "sure") return `${label}, ${percent(probability)}, ${photo.name}`;
@@ -131,11 +134,11 @@ export function verdict(photo, { count = GUESSES } = {}) {
   return parts;
 }
 
-function sentence(photo) {
-  const { kind, reason } = photo.error;
-  const text = /^(is|was|has|holds|needs|cannot|got|could|takes|claims|would)\b/.test(reason) ? `This file ${reason}` : reason;
-  const whole = kind === "silent" || kind === "busy" ? text.replace("This file", "It") : text;
-  return (whole[0]?.toUpperCase() ?? "") + whole.slice(1) + (/[.!?]$/.test(whole) ? "" : ".");
+/** Why there is no answer. A reason follows the photo's name, but for one that is of the request as a whole. */
+function sentence({ error: { kind, reason } }) {
+  const subject = NOT_THE_FILE.has(kind) ? "It" : "This file";
+  const whole = kind === "request" ? reason : `${subject} ${reason}`;
+  return whole + (/[.!?]$/.test(whole) ? "" : ".");
 }
 
 function bar(share, threshold) {

@@ -594,14 +594,20 @@ grid.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-/** Keys that mean the same on a card and in the large view. */
-function photoKey(photo, event) {
-  if (event.key === "Delete") remove(photo);
+/** Keys that mean the same on a card and in the large view, which shows as many guesses as `count` says. */
+function photoKey(photo, event, count) {
+  const guess = /^[1-9]$/.test(event.key) && guesses(photo, count)[event.key - 1];
+  if (takesOut(event)) remove(photo);
   else if (event.key === "Enter") choose(photo);
-  else if (/^[1-9]$/.test(event.key) && guesses(photo)[event.key - 1]) correct(photo, guesses(photo)[event.key - 1].label);
+  else if (guess) correct(photo, guess.label);
   else if (/^\p{L}$/u.test(event.key)) choose(photo, event.key);
   else return false;
   return true;
+}
+
+/** Of a Mac's keyboard, the key "delete" is Backspace. */
+function takesOut(event) {
+  return event.key === "Delete" || event.key === "Backspace";
 }
 
 addEventListener("keydown", (event) => {
@@ -671,6 +677,7 @@ addEventListener("online", () => {
 
 // --------------------------------------------------------------------------------------------- the large view
 
+const VIEWED = 5; // guesses
 let viewedUrl = "";
 let viewedPlace = 0; // among those shown; where the filters let it through no longer, of the one that follows it
 
@@ -696,7 +703,7 @@ function view(photo) {
   $("viewer-name").textContent = photo.name;
   drawPlace();
   const held = $("viewer-verdict").contains(document.activeElement);
-  $("viewer-verdict").replaceChildren(...verdict(photo, { count: 5 }));
+  $("viewer-verdict").replaceChildren(...verdict(photo, { count: VIEWED }));
   const change = element("button", "button small", "Change the category");
   change.type = "button";
   change.dataset.act = "change";
@@ -740,7 +747,7 @@ function leaveViewer() {
   $("viewer-image").removeAttribute("src");
   const target = shown.includes(viewed) ? viewed : active;
   viewed = null;
-  target?.card.firstElementChild.focus();
+  (target?.card.firstElementChild ?? $("main")).focus();
 }
 
 function step(by) {
@@ -763,13 +770,13 @@ $("viewer").addEventListener("keydown", (event) => {
   if (event.key === " " && event.target === $("viewer")) closeViewer();
   else if (event.key === "ArrowRight") step(1);
   else if (event.key === "ArrowLeft") step(-1);
-  else if (event.key === "Delete") {
+  else if (takesOut(event)) {
     remove(viewed);
     drawNow();
     const next = beside(1) ?? beside(-1);
     if (next) view(next);
     else closeViewer();
-  } else if (event.key === "Enter" || !photoKey(viewed, event)) return;
+  } else if (event.key === "Enter" || !photoKey(viewed, event, VIEWED)) return;
   event.preventDefault();
 });
 $("viewer").addEventListener("cancel", (event) => {

@@ -17,7 +17,9 @@ const SILENT = "was not classified: the service does not answer";
  * Sends photos in small groups, a few at once, and comes again where the service is busy or does not answer.
  *
  * A photo is `{file, attempts, …}`. `listener` has
- * - `sent(photo)`, `answered(photo, result, model)`, `failed(photo, {kind, reason, again})`;
+ * - `sent(photo)`, `answered(photo, result, model)`;
+ * - `failed(photo, {kind, reason, again})`: the reason follows the photo's name, or is a sentence where the kind is
+ *   "request";
  * - `state(state)`: `{kind: "going"}`, `{kind: "busy" | "silent", seconds}`, `{kind: "stopped" | "locked"}`;
  * - `described(model)`: the answer of `GET v1/model`.
  */
@@ -184,7 +186,8 @@ export class Service {
       const plain = response.ok
         ? "got an answer that this page does not understand; reload the page"
         : `was refused by the service (status ${response.status})`;
-      this.#fail(group[0], "refused", answer?.detail ?? plain, again);
+      if (typeof answer?.detail === "string") this.#fail(group[0], "request", answer.detail, again);
+      else this.#fail(group[0], "refused", plain, again);
     }
   }
 
