@@ -615,6 +615,37 @@ def test_each_guess_of_the_large_view_has_its_digit(visit: Visit, predictions: d
         expect(card(page, name)).not_to_contain_text("Your answer")
 
 
+@pytest.mark.parametrize("size", [(1280, 900), (1280, 720), (1001, 600)])
+def test_the_keys_can_be_read(visit: Visit, size: tuple[int, int]) -> None:
+    page = visit(viewport=dict(zip(("width", "height"), size, strict=True)))
+    expect(page.get_by_role("button", name="Keyboard")).to_be_hidden()
+    page.keyboard.press("?")
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    dialog = page.get_by_role("dialog", name="Keyboard")
+    expect(dialog).to_be_hidden()
+    assert page.locator(".bar").evaluate("bar => bar.offsetHeight") < 70
+    page.get_by_role("button", name="Keyboard").click()
+    for text in ("between photos", "change the category", "take that guess", "take the photo out", "show these keys"):
+        expect(dialog.get_by_text(text)).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+
+    page.get_by_label("Search").press("?")
+    expect(dialog).to_be_hidden()
+    page.get_by_label("Search").fill("")
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("?")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    assert focused(page) == EXAMPLES[0].name
+    page.keyboard.press("Space")
+    page.keyboard.press("?")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name=EXAMPLES[0].name)).to_be_visible()
+
+
 def test_the_pages_own_pictures_cannot_be_dragged_into_it(visit: Visit) -> None:
     page = visit()
     pick(page, EXAMPLES[0])

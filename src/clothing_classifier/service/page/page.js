@@ -239,7 +239,7 @@ function drawNow() {
   const looked = dirty.has(viewed) && byId.has(viewed.id);
   dirty.clear();
   $("welcome").hidden = photos.length > 0;
-  $("work").hidden = $("actions").hidden = !photos.length;
+  $("work").hidden = $("actions").hidden = $("keys-button").hidden = !photos.length;
   drawFacets();
   arrange();
   drawSummary();
@@ -615,6 +615,9 @@ addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z" && !typing && past.length) {
     event.preventDefault();
     undo();
+  } else if (event.key === "?" && !typing && photos.length && !document.querySelector("dialog[open]:not(#viewer)")) {
+    event.preventDefault();
+    $("keys").showModal();
   }
 });
 
@@ -631,6 +634,7 @@ const DOINGS = {
   },
   download,
   model: () => $("model").showModal(),
+  keys: () => $("keys").showModal(),
   undo,
   unfilter() {
     Object.assign(filter, { status: "all", category: "", text: "" });
