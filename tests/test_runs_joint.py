@@ -100,6 +100,7 @@ def test_each_photo_is_judged_by_the_mean_of_its_folds_logits(runs: Path, joined
     parts = [json.loads((runs / f"{name}-sender" / "metrics.json").read_text())["cost"] for name in MEMBERS]
     for name in ("parameters", "multiply_adds"):
         assert metrics["cost"][name] == sum(part[name] for part in parts)
+    assert metrics["cost"]["device"] == parts[0]["device"] == parts[1]["device"]
 
 
 def test_a_joined_cross_validation_is_compared_like_any_other(runs: Path, joined: Path) -> None:

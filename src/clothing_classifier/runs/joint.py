@@ -103,22 +103,22 @@ def _join_crossvals(
     senders = [photo.sender if photo.sender is not None else f"\0{number}" for number, photo in enumerate(photos)]
     logits = np.empty((len(photos), len(labels)), np.float32)
     seconds = []
-    devices: dict[str, None] = {}
     answers = [[read_fold(fold_file(folder, fold)) for folder in members] for fold in range(config["folds"])]
     copies = {name: _read(members[0] / name) for name in ("manifest.csv", "folds.csv")}
     costs = [_read_json(folder / "cost.json") for folder in members]
+    # The members need not be measured; where they are, that says what trained them.
+    measured = [_read_json(file) for folder in members if (file := folder / "metrics.json").exists()]
     claim(out, config)
     for fold, found in enumerate(answers):
         logits[folds == fold] = np.mean([one["logits"] for one in found], axis=0)
         seconds.append(sum(float(one["seconds"]) for one in found))
-        devices |= {str(one["made"][2]): None for one in found if "made" in one}
         write_arrays(fold_file(out, fold), logits=logits[folds == fold], seconds=np.array(seconds[-1]))
     for name, content in copies.items():
         write_bytes(out / name, content)
     cost = {name: sum(one[name] for one in costs) for name in ("parameters", "multiply_adds", "bytes")}
     cost["milliseconds"] = round(sum(one["milliseconds"] for one in costs), 2)
     write_bytes(out / "cost.json", to_json(cost))
-    if devices:
+    if devices := {str(device): None for one in measured if (device := one.get("cost", {}).get("device"))}:
         cost["device"] = "; ".join(devices)
     return conclude(
         out,
