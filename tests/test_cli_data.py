@@ -201,8 +201,11 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
             done = subprocess.run(
                 [*command, *options], capture_output=True, env={**os.environ, **environment}, timeout=60
             )
-            assert (done.returncode, done.stderr) == (0, b"The manifest is manifest.csv.\n")
-            assert b"\x1b" not in done.stdout
+            told, error = done.stderr.splitlines()
+            assert told == b"The manifest is manifest.csv."
+            assert error.endswith(rb"the class 'h\x1b[2Jat' has a name that cannot be shown; rename its folder")
+            assert done.returncode == 1
+            assert b"\x1b" not in done.stdout + done.stderr
             if environment.get("PYTHONIOENCODING"):
                 assert done.stdout.isascii()
     assert len(read_manifest(Path("manifest.csv")).photos) == 4

@@ -169,6 +169,17 @@ def test_one_class_is_too_few_and_said(github: Path) -> None:
     assert check_dataset(github).to_dict()["classes"] == {"Hat": 2}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems forbid such names")
+@pytest.mark.parametrize("name", ["tee\u200b", "tee\n", " "])
+def test_a_class_whose_name_cannot_be_shown_is_refused_before_anything_learns(tmp_path: Path, name: str) -> None:
+    draw(tmp_path / "hat" / "1.jpg", 0)
+    draw(tmp_path / name / "2.jpg", 1)
+    assert check_dataset(tmp_path).manifest.classes == tuple(sorted(("hat", name)))
+    with pytest.raises(DatasetError, match="has a name that cannot be shown; rename its folder") as error:
+        read_dataset(tmp_path)
+    assert repr(name) in str(error.value)
+
+
 def test_no_usable_photo_is_said_with_the_reasons(github: Path) -> None:
     (github / "images.csv").write_text(f"{HEADER}a,1,Sofa,\nb,1,Chair,\n")
     message = r"none of the 3 photos can be used: unknown label \(2\), no row in images.csv \(1\)"

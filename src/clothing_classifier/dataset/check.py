@@ -61,9 +61,12 @@ class Findings:
         """Make sure that there is something to learn.
 
         Raises:
-            DatasetError: fewer than two classes have photos that can be used.
+            DatasetError: fewer than two classes have photos that can be used, or one has a name that no model may have.
         """
         root, classes = self.manifest.root, self.manifest.classes
+        for name in classes:
+            if not name.isprintable() or not name.strip():
+                raise DatasetError(f"{root}: the class {name!r} has a name that cannot be shown; rename its folder")
         if len(classes) == 1:
             raise DatasetError(f"{root}: there is only one class, {classes[0]}; a classifier needs two or more")
         if not classes:

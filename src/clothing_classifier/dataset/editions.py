@@ -182,7 +182,7 @@ def _walk(root: Path, top: str, passed: frozenset[tuple[int, int]]) -> Iterator[
 
 
 def _require_text(names: Iterable[str], folder: Path) -> None:
-    """Make sure that folders' names can be labels: a label goes into files that are text, and to terminals as it is."""
+    """Make sure that folders' names can be labels: a label goes into files that are text."""
     for name in names:
         try:
             name.encode()
@@ -190,8 +190,6 @@ def _require_text(names: Iterable[str], folder: Path) -> None:
             raise DatasetError(
                 f"{folder}: the class folder {name!r} has a name that is not UTF-8; rename it"
             ) from error
-        if not name.isprintable() or not name.strip():
-            raise DatasetError(f"{folder}: the class folder {name!r} has a name that cannot be shown; rename it")
 
 
 def _list_classes(root: Path, found: _Content) -> Listing:
