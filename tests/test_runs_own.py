@@ -289,15 +289,20 @@ def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> N
         train_own(OwnSettings(tmp_path / "parts", tmp_path / "again", small))
 
 
-def test_senders_that_are_known_are_kept_apart_and_a_known_dataset_is_said(small: Path, tmp_path: Path) -> None:
-    (tmp_path / "data" / "images").mkdir(parents=True)
+def draw_dataset(root: Path, sender: Callable[[str, int], str]) -> None:
+    """Draw GitHub's edition with twelve photos of each of three classes."""
+    (root / "images").mkdir(parents=True)
     rows = []
     for kind, label in enumerate(("Hat", "Shoes", "Skirt")):
         for number in range(12):
-            draw(kind, number).save(tmp_path / "data" / "images" / f"{label}-{number}.png")
-            rows.append((f"{label}-{number}", f"sender {number // 3}", label, "False"))
-    with (tmp_path / "data" / "images.csv").open("w", newline="") as file:
+            draw(kind, number).save(root / "images" / f"{label}-{number}.png")
+            rows.append((f"{label}-{number}", sender(label, number), label, "False"))
+    with (root / "images.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "sender_id", "label", "kids"), *rows])
+
+
+def test_senders_that_are_known_are_kept_apart_and_a_known_dataset_is_said(small: Path, tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "data", lambda label, number: f"sender {number // 3}")
     metrics = train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
     assert "no sender in two folds" in metrics["folds"]["protocol"]
     assert "the base model has learned from photos of this dataset" in metrics["folds"]["protocol"]
@@ -309,15 +314,7 @@ def test_senders_that_are_known_are_kept_apart_and_a_known_dataset_is_said(small
 
 
 def test_a_class_of_one_sender_leaves_the_others_their_folds(small: Path, tmp_path: Path) -> None:
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    rows = []
-    for kind, label in enumerate(("Hat", "Shoes", "Skirt")):
-        for number in range(12):
-            draw(kind, number).save(tmp_path / "data" / "images" / f"{label}-{number}.png")
-            sender = "alone" if label == "Shoes" else f"sender {number // 2}"
-            rows.append((f"{label}-{number}", sender, label, "False"))
-    with (tmp_path / "data" / "images.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "sender_id", "label", "kids"), *rows])
+    draw_dataset(tmp_path / "data", lambda label, number: "alone" if label == "Shoes" else f"sender {number // 2}")
     train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
     card = read_model(tmp_path / "run" / "model.onnx").card
     assert card.data["one_sender"] == ["Shoes"]

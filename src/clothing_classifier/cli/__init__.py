@@ -160,6 +160,18 @@ class Number(click.FloatRange):
 PROVIDERS = ("auto", "cpu", "cuda", "directml", "coreml", "openvino")
 """What `execution` can choose from; that room is imported only when a model is needed."""
 
+model_option = click.option(
+    "--model",
+    type=click.Path(readable=False),
+    help="A model file, such as the model.onnx of a `clothing train` run. By default the model that ships.",
+)
+
+threshold_option = click.option(
+    "--threshold",
+    type=Number(0, 1),
+    help='Below this probability the answer is "not sure".  [default: the model\'s own]',
+)
+
 provider_option = click.option(
     "--provider",
     default="auto",

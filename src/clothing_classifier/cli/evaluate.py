@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from clothing_classifier.cli import Number, computing_options, make_limits, printable
+from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
 from clothing_classifier.cli.table import ERRORS, describe_classes, describe_entry, make_judged_writer, spare_input
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, readable=False))
-@click.option(
-    "--model",
-    type=click.Path(readable=False),
-    help="A model file, such as the model.onnx of a `clothing train` run. By default the model that ships.",
-)
+@model_option
 @click.option(
     "--photos",
     "folder",
@@ -45,11 +41,7 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
     type=click.Choice(["train", "validation", "test"]),
     help="Only this part, where DATA comes in parts.  [default: all]",
 )
-@click.option(
-    "--threshold",
-    type=Number(0, 1),
-    help='Below this probability the answer is "not sure".  [default: the model\'s own]',
-)
+@threshold_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from clothing_classifier.cli import Number, computing_options, make_limits, printable
+from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
 from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, arrange, make_writer, read_kept, spare_input
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, type=click.Path(readable=False), metavar="PHOTO|FOLDER|-...")
-@click.option(
-    "--model",
-    type=click.Path(readable=False),
-    help="A model file, such as the model.onnx of a `clothing train` run. By default the model that ships.",
-)
+@model_option
 @click.option(
     "--top", default=1, show_default=True, type=click.IntRange(1), help="How many classes to tell of each photo."
 )
@@ -53,11 +49,7 @@ if TYPE_CHECKING:
     help="Go on where a run with the same options was stopped: rows in --out stay, and their photos are passed over, "
     "but those that could not be read are tried again.",
 )
-@click.option(
-    "--threshold",
-    type=Number(0, 1),
-    help='Below this probability the answer is "not sure".  [default: the model\'s own]',
-)
+@threshold_option
 @computing_options
 def command(
     photos: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import Number, printable, provider_option
+from clothing_classifier.cli import Number, model_option, printable, provider_option, threshold_option
 
 if TYPE_CHECKING:
     from clothing_classifier.execution import Choice
@@ -18,11 +18,7 @@ _FORM_BYTES = 2**16  # what a form has around a photo, at most
 
 
 @click.command()
-@click.option(
-    "--model",
-    type=click.Path(readable=False),
-    help="A model file, such as the model.onnx of a `clothing train` run. By default the model that ships.",
-)
+@model_option
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="The address to listen on. 0.0.0.0 is all of them."
 )
@@ -36,11 +32,7 @@ _FORM_BYTES = 2**16  # what a form has around a photo, at most
     metavar="NAME",
     help="A further name by which the service may be called, as behind a proxy. May be given several times.",
 )
-@click.option(
-    "--threshold",
-    type=Number(0, 1),
-    help='Below this probability the answer is "not sure".  [default: the model\'s own]',
-)
+@threshold_option
 @click.option("--max-bytes", type=click.IntRange(1), help="Largest photo, in bytes.  [default: 20971520]")
 @click.option(
     "--max-megapixels",

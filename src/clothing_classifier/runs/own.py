@@ -250,14 +250,12 @@ class _Photos:
         groups = find_copies(views[0])
         copies = int((np.bincount(groups)[groups] > 1).sum())
         alike = [number for number in range(len(labels)) if len(np.unique(groups[truth == number])) < FEWEST]
-        alone = np.isin(truth, alike)
-        groups[alone] = len(kept) + np.flatnonzero(alone)
+        _set_apart(groups, np.isin(truth, alike))
         lone: list[int] = []
         if protocol == "sender":
             groups = _join(groups, [photo.sender for photo in kept])
             lone = [number for number in range(len(labels)) if len(np.unique(groups[truth == number])) == 1]
-            alone = np.isin(truth, lone)
-            groups[alone] = int(groups.max()) + 1 + np.arange(int(alone.sum()))
+            _set_apart(groups, np.isin(truth, lone))
         groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         parts = np.array([photo.part or "" for photo in kept])
         taught = int(np.isin(groups[parts == "test"], groups[parts == "train"]).sum())
@@ -538,6 +536,11 @@ def _embed(classifier: Classifier, model: str, size: int, manifest: Manifest, re
             )
             reporter.progress(min(start + _CHUNK, len(paths)), len(paths))
     return np.concatenate(found, axis=1)
+
+
+def _set_apart(groups: Integers, chosen: npt.NDArray[np.bool_]) -> None:
+    """Make each of the chosen photos a group of its own, in place."""
+    groups[chosen] = groups.max() + 1 + np.arange(chosen.sum())
 
 
 def _join(groups: Integers, senders: Sequence[str | None]) -> Integers:

@@ -77,7 +77,7 @@ class Service:
         self._metrics.watch("queue_photos", "Photos that wait for the model.", lambda: self._pipeline.batcher.waiting)
         self._metrics.watch("held_bytes", "Bytes of bodies in memory.", lambda: self.admission.bytes)
         self._pages = read_pages()
-        self._described: dict[str, Any] | None = None
+        self._described: tuple[dict[str, Any], File] | None = None
         self.app: ASGIApp = self._build()
 
     @property
@@ -186,17 +186,17 @@ class Service:
 
     async def openapi(self, request: Request) -> Response:
         """Give the API's description."""
-        document = json.dumps(self._description(request.app)).encode()
-        return _give(request, make_file(document, "application/json"), POLICY)
+        return _give(request, self._description(request.app)[1], POLICY)
 
     async def documentation(self, request: Request) -> Response:
         """Give the API's description as a page."""
-        page = description.write_page(self._description(request.app), str(request.base_url))
+        page = description.write_page(self._description(request.app)[0], str(request.base_url))
         return _give(request, make_file(page.encode(), "text/html; charset=utf-8"), description.POLICY)
 
-    def _description(self, app: FastAPI) -> dict[str, Any]:
+    def _description(self, app: FastAPI) -> tuple[dict[str, Any], File]:
         if self._described is None:  # it takes time, and starting shall not
-            self._described = description.complete(app.openapi(), self.settings)
+            document = description.complete(app.openapi(), self.settings)
+            self._described = document, make_file(json.dumps(document).encode(), "application/json")
         return self._described
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
