@@ -85,14 +85,14 @@ def estimate(approach: Approach, photos: int, protocols: int, device: torch.devi
                 network,
                 (pixels, labels),
                 (pixels[:0], labels[:0]),
-                replace(recipe, epochs=1, small=small),
+                replace(recipe, epochs=1, members=1, small=small),
                 fill=(0, 0, 0),
                 seed=0,
                 device=device,
                 checkpoint=Path(folder) / f"{small}.pt",
             )
             each = curves[0]["seconds"] / count
-            seconds += each * photos * (FOLDS - 1) * share * recipe.epochs * protocols
+            seconds += each * photos * (FOLDS - 1) * share * recipe.all_epochs * protocols
     if kept is None:
         os.environ.pop("XDG_CACHE_HOME", None)
     else:

@@ -128,6 +128,7 @@ def visit(browser: Browser, service: str) -> Iterator[Visit]:
     yield visit
     for page, complaints, expected in opened:
         violations = page.evaluate("violations")
+        page.context.close()
         assert violations == []
         assert [complaint for complaint in complaints if not re.search(expected, complaint)] == []
 

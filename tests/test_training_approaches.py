@@ -142,6 +142,7 @@ def test_it_overfits_eight_pictures(trained: Approach, pictures: npt.NDArray[np.
     recipe = replace(
         trained.recipe,
         epochs=24,
+        members=1,
         small=0.0,
         batch_size=8,
         warmup=2,
@@ -189,7 +190,7 @@ def test_the_exported_file_agrees_with_the_network(approach: Approach) -> None:
 def test_a_run_that_is_stopped_ends_with_the_same_parameters(
     trained: Approach, pictures: npt.NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    recipe = replace(trained.recipe, epochs=2, small=0.5, batch_size=4, warmup=1)
+    recipe = replace(trained.recipe, epochs=2, members=1, small=0.5, batch_size=4, warmup=1)
 
     def run(checkpoint: Path, on_step: Callable[[Step], None] = lambda step: None) -> Classifying:
         data = (pictures, EIGHT)

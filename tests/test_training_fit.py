@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,38 +12,88 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import torch
 
+from clothing_classifier.training import fit as fitting
 from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD
-from clothing_classifier.training.fit import CheckpointError, fit
+from clothing_classifier.training.fit import CheckpointError, Step, fit
 from clothing_classifier.training.networks import Classifying, Statistics
+from clothing_classifier.training.recipe import Recipe
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8), np.arange(8) % 2
+
+
+def train(
+    checkpoint: Path, *, epochs: int, members: int = 1, on_step: Callable[[Step], None] = lambda step: None
+) -> Classifying:
+    """A small network, trained on eight pictures."""
+    torch.manual_seed(0)
+    network = Classifying(torch.nn.Conv2d(3, 64, 8, 8), 64, 2, Statistics(IMAGENET_MEAN, IMAGENET_STD))
+    return fit(
+        network,
+        PICTURES,
+        PICTURES,
+        replace(APPROACHES["custom-cnn"].recipe, epochs=epochs, members=members, batch_size=4),
+        fill=(0, 0, 0),
+        seed=0,
+        device=torch.device("cpu"),
+        checkpoint=checkpoint,
+        on_step=on_step,
+    )[0]
 
 
 def test_a_checkpoint_for_which_there_is_no_room_is_named_and_the_one_before_stays(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="this system cannot limit a file's size")
-    random = np.random.default_rng(0)
-    data = random.integers(0, 256, (8, 32, 32, 3), np.uint8), np.arange(8) % 2
-    recipe = replace(APPROACHES["custom-cnn"].recipe, epochs=1, batch_size=4)
-
-    def run(epochs: int) -> None:
-        network = Classifying(torch.nn.Conv2d(3, 64, 8, 8), 64, 2, Statistics(IMAGENET_MEAN, IMAGENET_STD))
-        fit(
-            network,
-            data,
-            data,
-            replace(recipe, epochs=epochs),
-            fill=(0, 0, 0),
-            seed=0,
-            device=torch.device("cpu"),
-            checkpoint=tmp_path / "checkpoint.pt",
-        )
-
-    run(1)
+    train(tmp_path / "checkpoint.pt", epochs=1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be written \(.*File too large\); make room"):
-            run(2)
+            train(tmp_path / "checkpoint.pt", epochs=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_members_begin_alike_and_the_mean_of_their_weights_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beginnings: list[dict[str, torch.Tensor]] = []
+    make = fitting._optimizer
+
+    def watch(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
+        beginnings.append({name: value.clone() for name, value in network.state_dict().items()})
+        return make(network, recipe)
+
+    monkeypatch.setattr(fitting, "_optimizer", watch)
+    kept = [train(tmp_path / f"{members}.pt", epochs=2, members=members).state_dict() for members in (1, 2, 3)]
+    for one in beginnings:
+        assert all(torch.equal(value, beginnings[0][name]) for name, value in one.items())
+    first, second, third = (
+        torch.load(tmp_path / f"{members}.pt", weights_only=True)["average"] for members in (1, 2, 3)
+    )
+    for name, value in first.items():
+        torch.testing.assert_close(kept[0][name], value, rtol=0, atol=0)
+        torch.testing.assert_close(kept[1][name], (value + second[name]) / 2)
+        torch.testing.assert_close(kept[2][name], (value + second[name] + third[name]) / 3)
+    assert not torch.allclose(first["head.weight"], second["head.weight"], atol=1e-5)
+    assert not torch.allclose(third["head.weight"], second["head.weight"], atol=1e-5)
+
+
+def test_members_that_are_stopped_anywhere_end_with_the_same_mean(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop_in(epoch: int, number: int) -> Callable[[Step], None]:
+        def stop(step: Step) -> None:
+            if (step.epoch, step.step) == (epoch, number):
+                raise Stopped
+
+        return stop
+
+    whole = train(tmp_path / "whole.pt", epochs=2, members=2).state_dict()
+    for epoch, number in itertools.product(range(4), (1, 2)):
+        with pytest.raises(Stopped):
+            train(tmp_path / "stopped.pt", epochs=2, members=2, on_step=stop_in(epoch, number))
+    resumed = train(tmp_path / "stopped.pt", epochs=2, members=2).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

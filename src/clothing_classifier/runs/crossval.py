@@ -171,7 +171,7 @@ def _run_fold(
         seed=settings.seed,
         device=device,
         checkpoint=checkpoint,
-        on_step=lambda step: reporter.step(step, approach.recipe.epochs),
+        on_step=lambda step: reporter.step(step, approach.recipe.all_epochs),
     )
     seconds = sum(row["seconds"] for row in curves) or time.monotonic() - started
     truth = loaded.truth[judging]

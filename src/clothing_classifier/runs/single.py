@@ -131,7 +131,7 @@ def train(settings: Settings, reporter: Reporter | None = None) -> dict[str, Any
         seed=settings.seed,
         device=device,
         checkpoint=settings.out / "checkpoint.pt",
-        on_step=lambda step: reporter.step(step, approach.recipe.epochs),
+        on_step=lambda step: reporter.step(step, approach.recipe.all_epochs),
     )
     passed = time.monotonic() - started
     write_table(settings.out / "curves.csv", CURVES, [[row[name] for name in CURVES] for row in curves])

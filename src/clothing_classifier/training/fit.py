@@ -76,10 +76,11 @@ def fit(
     """Train ``network``, or go on where ``checkpoint`` stopped.
 
     Every random number of an epoch comes from the seed and the epoch's number, so a run that is killed and started
-    again repeats the unfinished epoch exactly and ends with the same parameters.
+    again repeats the unfinished epoch exactly and ends with the same parameters. The epochs of a recipe's members are
+    numbered through.
 
     Args:
-        network: a fresh network; it is changed in place.
+        network: what training begins with, also where it goes on; it is changed in place.
         train: pixels ``uint8 [N, H, W, 3]`` and class numbers ``int64 [N]``.
         validation: the same of the validation part, for the curves only.
         recipe: how to train.
@@ -90,8 +91,8 @@ def fit(
         on_step: called after each step.
 
     Returns:
-        The network with averaged weights, in evaluation mode, and the curves: a row an epoch with ``epoch``,
-        ``learning_rate``, ``train_loss``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+        The network with averaged weights, in evaluation mode, and the curves: a row an epoch of each member with
+        ``epoch``, ``learning_rate``, ``train_loss``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
 
     Raises:
         CheckpointError: the checkpoint is damaged or of another network, or there is no room for it.
@@ -101,10 +102,11 @@ def fit(
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     still = hold_still(network.features, recipe.still)
     average = copy.deepcopy(network).eval().requires_grad_(False)
+    beginning, mean = copy.deepcopy(average), copy.deepcopy(average)  # of each member; of all that are done
     optimizer = _optimizer(network, recipe)
     curves: list[dict[str, float]] = []
     if checkpoint.exists():
-        curves = _restore(checkpoint, network, average, optimizer)
+        curves = _restore(checkpoint, network, average, mean, optimizer)
 
     pixels = torch.from_numpy(train[0])
     labels = torch.from_numpy(train[1])
@@ -118,7 +120,12 @@ def fit(
     background = torch.tensor(fill, dtype=torch.float32, device=device)
     steps = max(1, len(labels) // recipe.batch_size)
 
-    for epoch in range(len(curves), recipe.epochs):
+    for epoch in range(len(curves), recipe.all_epochs):
+        member, own = divmod(epoch, recipe.epochs)
+        if own == 0:
+            for one in (network, average):
+                one.load_state_dict(beginning.state_dict())
+            optimizer = _optimizer(network, recipe)
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout's numbers
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         network.train()
@@ -128,12 +135,12 @@ def fit(
         started = time.monotonic()
         order = torch.randperm(len(labels), generator=generator)
         for step, batch in enumerate(torch.tensor_split(order, steps)):
-            progress = (epoch * steps + step + 1) / steps
-            _set_rate(optimizer, recipe, progress)
+            taken = own * steps + step + 1
+            _set_rate(optimizer, recipe, taken / steps)
             chosen = batch.to(labels.device)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
-            side = recipe.small_side if epoch < recipe.small * recipe.epochs else 1.0
+            side = recipe.small_side if own < recipe.small * recipe.epochs else 1.0
             inputs = augment(inputs, recipe.augmentation, background, generator, side)
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):
@@ -144,7 +151,7 @@ def fit(
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             # Early on the average follows closely; otherwise it would long remember the random start.
-            _average(average, network, min(recipe.averaging, (epoch * steps + step + 1) / (epoch * steps + step + 10)))
+            _average(average, network, min(recipe.averaging, taken / (taken + 9)))
             losses.append(float(loss.detach()))
             on_step(Step(epoch, step + 1, steps, losses[-1]))
         scores = torch.from_numpy(compute_logits(average, validation[0]))
@@ -159,8 +166,10 @@ def fit(
                 "seconds": round(time.monotonic() - started, 1),
             }
         )
-        _save(checkpoint, network, average, optimizer, curves)
-    return average, curves
+        if own == recipe.epochs - 1:
+            _average(mean, average, member / (member + 1))
+        _save(checkpoint, network, average, mean, optimizer, curves)
+    return mean, curves
 
 
 @torch.inference_mode()
@@ -224,12 +233,14 @@ def _save(
     checkpoint: Path,
     network: nn.Module,
     average: nn.Module,
+    mean: nn.Module,
     optimizer: torch.optim.Optimizer,
     curves: list[dict[str, float]],
 ) -> None:
     state: dict[str, Any] = {
         "network": network.state_dict(),
         "average": average.state_dict(),
+        "mean": mean.state_dict(),
         "optimizer": optimizer.state_dict(),
         "curves": curves,
     }
@@ -253,12 +264,13 @@ def _save(
 
 
 def _restore(
-    checkpoint: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    checkpoint: Path, network: nn.Module, average: nn.Module, mean: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
+        mean.load_state_dict(state["mean"])
         optimizer.load_state_dict(state["optimizer"])
         curves: list[dict[str, float]] = state["curves"]
     except Exception as error:

@@ -57,7 +57,7 @@ def learn(
     """
     if views is None and recipe.epochs == 0:
         raise ValueError("a frozen backbone needs weights; choose --weights hub or a file")
-    if views is not None and not checkpoint.exists():
+    if views is not None:
         classes = network.head.out_features
         network.install(fit_head(views, train[1], groups, classes, balance=recipe.balance, seed=seed))
     if recipe.epochs == 0:

@@ -50,6 +50,9 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training part; none leaves the backbone frozen and solves for the head alone.
+        members: how many times the same start is trained, each time with random numbers of its own; the network that is
+            kept has the mean of their weights (a uniform model soup; Wortsman et al., 2022,
+            https://arxiv.org/abs/2203.05482). It costs training time, but a user of the network nothing.
         small: share of the epochs, the first ones, that see the photos smaller, and so go faster (progressive resizing;
             Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
         small_side: height and width of the photos in these epochs, as a share of the network's input.
@@ -71,6 +74,7 @@ class Recipe:
     """
 
     epochs: int
+    members: int = 1
     batch_size: int = 32
     learning_rate: float = 1e-3
     small: float = 0.0
@@ -86,6 +90,11 @@ class Recipe:
     dropout: float = 0.2
     bfloat16: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all members together."""
+        return self.members * self.epochs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
