@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,3 +98,32 @@ def test_members_that_are_stopped_anywhere_end_with_the_same_mean(tmp_path: Path
             train(tmp_path / "stopped.pt", epochs=2, members=2, on_step=stop_in(epoch, number))
     resumed = train(tmp_path / "stopped.pt", epochs=2, members=2).state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_the_mean_of_members_measures_its_statistics_anew(tmp_path: Path) -> None:
+    """Statistics are of the training photos, seen through the averaged weights; those held still stay."""
+    torch.manual_seed(0)
+    convolutions = torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, 8, 4, 4)
+    norms = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(8)
+    parts = [torch.nn.Sequential(*part, torch.nn.ReLU()) for part in zip(convolutions, norms, strict=True)]
+    norms[0].running_mean = torch.full((4,), 0.25)
+    features = torch.nn.Sequential(OrderedDict(zip(("stage0", "stage1"), parts, strict=True)))
+    network, _ = fit(
+        Classifying(features, 8, 2, Statistics(IMAGENET_MEAN, IMAGENET_STD)),
+        PICTURES,
+        PICTURES,
+        replace(APPROACHES["custom-cnn"].recipe, epochs=1, members=2, batch_size=4, still=1),
+        fill=(0, 0, 0),
+        seed=0,
+        device=torch.device("cpu"),
+        checkpoint=tmp_path / "c.pt",
+    )
+    assert not any(module.training for module in network.modules())
+    still, moved = (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    torch.testing.assert_close(still.running_mean, torch.full((4,), 0.25), rtol=0, atol=0)
+    seen: list[torch.Tensor] = []
+    moved.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        network(torch.from_numpy(PICTURES[0]).permute(0, 3, 1, 2).float())
+    torch.testing.assert_close(moved.running_mean, seen[0].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moved.running_var, seen[0].var((0, 2, 3)), rtol=1e-3, atol=1e-5)

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from clothing_classifier.training.threads import limit_threads
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 _INFERENCE_BATCH = 128
+_STATISTICS_BATCH = 64
 
 
 class CheckpointError(Exception):
@@ -169,7 +170,31 @@ def fit(
         if own == recipe.epochs - 1:
             _average(mean, average, member / (member + 1))
         _save(checkpoint, network, average, mean, optimizer, curves)
+    if recipe.members > 1:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        held = {name for name, module in network.named_modules() if module in still}
+        batches = torch.tensor_split(order.to(labels.device), max(1, len(order) // _STATISTICS_BATCH))
+        _measure_statistics(mean, held, (pixels[batch] for batch in batches), device)
     return mean, curves
+
+
+@torch.no_grad()
+def _measure_statistics(network: nn.Module, held: Set[str], batches: Iterable[Tensor], device: torch.device) -> None:
+    """Let the batch normalisations, but for those ``held``, measure what they normalise by anew.
+
+    What flows through averaged weights has other means and variances than the members' statistics average to
+    (Izmailov et al., 2018, https://arxiv.org/abs/1803.05407).
+    """
+    norms = [
+        module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d) and name not in held
+    ]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+        norm.train()
+    for batch in batches:
+        network(_to_network(batch, device).contiguous(memory_format=torch.channels_last))
+    network.eval()
 
 
 @torch.inference_mode()

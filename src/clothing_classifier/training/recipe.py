@@ -52,7 +52,8 @@ class Recipe:
         epochs: passes over the training part; none leaves the backbone frozen and solves for the head alone.
         members: how many times the same start is trained, each time with random numbers of its own; the network that is
             kept has the mean of their weights (a uniform model soup; Wortsman et al., 2022,
-            https://arxiv.org/abs/2203.05482). It costs training time, but a user of the network nothing.
+            https://arxiv.org/abs/2203.05482), and its normalisations measure their statistics anew. It costs training
+            time, but a user of the network nothing.
         small: share of the epochs, the first ones, that see the photos smaller, and so go faster (progressive resizing;
             Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
         small_side: height and width of the photos in these epochs, as a share of the network's input.
