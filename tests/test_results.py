@@ -322,6 +322,13 @@ def test_the_pages_on_speed_say_what_was_measured_on_a_busy_machine() -> None:
     assert f"{large[2]} and {small[2]} times" in readme
 
 
+def test_the_readme_says_how_long_own_classes_take() -> None:
+    measured = json.loads((ROOT / "results" / "speed" / "own.json").read_text("utf-8"))
+    assert (measured["classes"], measured["machine"]["cores"]) == (3, 2)
+    said = f"{measured['photos']} photos of three classes took {measured['seconds']:.0f} seconds on two cores"
+    assert said in read_words("README.md")
+
+
 def test_the_readme_says_what_the_service_does_under_load() -> None:
     measured = json.loads((ROOT / "results" / "service" / "load.json").read_text("utf-8"))
     ours, plain, litserve = (row for row in measured["results"] if row["clients"] == 16)
