@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,12 +18,32 @@ if TYPE_CHECKING:
 
     from clothing_classifier.card import ModelCard
     from clothing_classifier.dataset import Findings, Manifest
+    from clothing_classifier.training.fit import Step
 
 # A shell's background job ignores Ctrl-C, and so would the commands that the tests start and stop by it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("CLOTHING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture
+def stopped_in() -> Callable[[int, int], AbstractContextManager[Callable[[Step], None]]]:
+    """A function: a context that gives a callback for training, which must be stopped by it in that epoch and step."""
+
+    class Stopped(Exception):
+        pass
+
+    @contextmanager
+    def stopped_in(epoch: int, number: int) -> Iterator[Callable[[Step], None]]:
+        def stop(step: Step) -> None:
+            if (step.epoch, step.step) == (epoch, number):
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            yield stop
+
+    return stopped_in
 
 
 @pytest.fixture(scope="session")

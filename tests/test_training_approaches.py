@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,7 +189,10 @@ def test_the_exported_file_agrees_with_the_network(approach: Approach) -> None:
 
 
 def test_a_run_that_is_stopped_ends_with_the_same_parameters(
-    trained: Approach, pictures: npt.NDArray[np.uint8], tmp_path: Path
+    trained: Approach,
+    pictures: npt.NDArray[np.uint8],
+    tmp_path: Path,
+    stopped_in: Callable[[int, int], AbstractContextManager[Callable[[Step], None]]],
 ) -> None:
     recipe = replace(trained.recipe, epochs=2, members=1, small=0.5, batch_size=4, warmup=1)
 
@@ -207,20 +211,10 @@ def test_a_run_that_is_stopped_ends_with_the_same_parameters(
         )
         return network
 
-    class Stopped(Exception):
-        pass
-
-    def stop_in(epoch: int, step: int) -> Callable[[Step], None]:
-        def stop(now: Step) -> None:
-            if (now.epoch, now.step) == (epoch, step):
-                raise Stopped
-
-        return stop
-
     whole = run(tmp_path / "whole.pt").state_dict()
     for epoch, step in ((0, 2), (1, 2)):
-        with pytest.raises(Stopped):
-            run(tmp_path / "stopped.pt", stop_in(epoch, step))
+        with stopped_in(epoch, step) as stop:
+            run(tmp_path / "stopped.pt", stop)
     resumed = run(tmp_path / "stopped.pt").state_dict()
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():

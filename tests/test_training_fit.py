@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,21 +82,13 @@ def test_members_begin_alike_and_the_mean_of_their_weights_is_kept(
     assert not torch.allclose(third["head.weight"], second["head.weight"], atol=1e-5)
 
 
-def test_members_that_are_stopped_anywhere_end_with_the_same_mean(tmp_path: Path) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop_in(epoch: int, number: int) -> Callable[[Step], None]:
-        def stop(step: Step) -> None:
-            if (step.epoch, step.step) == (epoch, number):
-                raise Stopped
-
-        return stop
-
+def test_members_that_are_stopped_anywhere_end_with_the_same_mean(
+    tmp_path: Path, stopped_in: Callable[[int, int], AbstractContextManager[Callable[[Step], None]]]
+) -> None:
     whole = train(tmp_path / "whole.pt", epochs=2, members=2).state_dict()
     for epoch, number in itertools.product(range(4), (1, 2)):
-        with pytest.raises(Stopped):
-            train(tmp_path / "stopped.pt", epochs=2, members=2, on_step=stop_in(epoch, number))
+        with stopped_in(epoch, number) as stop:
+            train(tmp_path / "stopped.pt", epochs=2, members=2, on_step=stop)
     resumed = train(tmp_path / "stopped.pt", epochs=2, members=2).state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
