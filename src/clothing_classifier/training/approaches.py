@@ -90,6 +90,9 @@ _FINE_TUNED: Final = Recipe(
     ),
 )
 
+_SOUP: Final = replace(_FINE_TUNED, members=2, learning_rate=1.2e-3, still=2, bfloat16=False)
+"""For light backbones; with ResNet50 and ConvNeXt-Tiny it has not been tried, for want of their weights."""
+
 APPROACHES: Final[dict[str, Approach]] = {
     approach.name: approach
     for approach in (
@@ -146,7 +149,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             height=256,
             width=192,
             backbone="tf_efficientnet_b0.ns_jft_in1k",
-            recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
+            recipe=_SOUP,
         ),
         Approach(
             name="efficientnet-b0-frozen",
@@ -163,7 +166,7 @@ APPROACHES: Final[dict[str, Approach]] = {
             height=256,
             width=192,
             backbone="mobilenetv2_100.ra_in1k",
-            recipe=replace(_FINE_TUNED, still=2, bfloat16=False),
+            recipe=_SOUP,
         ),
         Approach(
             name="mobilenetv2-frozen",
