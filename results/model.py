@@ -3,8 +3,8 @@
     python results/model.py --data clothing-dataset --weights pretrained
 
 Photos and weights must be the very ones that the shipped model was made from; ``--other-inputs`` makes a model from
-others. Runs that were stopped go on where they were, and finished ones cost seconds. On two cores it takes about two
-and a half hours, on a GPU some minutes. In the end `results/model.json`, the tables and the package's model are new.
+others. Runs that were stopped go on where they were, and finished ones cost seconds. It takes about eight hours of one
+core, on a GPU some minutes. In the end `results/model.json`, the tables and the package's model are new.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -22,38 +21,12 @@ from collect import main as write_tables
 from clothing_classifier.card import read_model
 from clothing_classifier.dataset import DatasetError, read_dataset
 
+APPROACH = "efficientnet-b0"
+WEIGHTS = "tf_efficientnet_b0.safetensors"
+SHA256 = "b0e7c043b9bb587e0083a352ed8e8029d8015dc50e052ae26bebceb9db643ce5"
+LICENCE = "Apache-2.0 (encoder of TRACER, Lee et al., AAAI 2022; ImageNet-1k)"
+"""The file that the network starts from, its digest, and the licence of what is in it."""
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One of the networks whose mean answer is the model's.
-
-    Attributes:
-        approach: how it is trained.
-        file: the weights that it starts from, in the folder of weights.
-        sha256: of that file.
-        licence: of those weights.
-    """
-
-    approach: str
-    file: str
-    sha256: str
-    licence: str
-
-
-MEMBERS = (
-    Member(
-        "efficientnet-b0",
-        "tf_efficientnet_b0.safetensors",
-        "b0e7c043b9bb587e0083a352ed8e8029d8015dc50e052ae26bebceb9db643ce5",
-        "Apache-2.0 (encoder of TRACER, Lee et al., AAAI 2022; ImageNet-1k)",
-    ),
-    Member(
-        "mobilenetv2",
-        "mobilenetv2_100.safetensors",
-        "4f25c436a51cbaaee2161e2a045f0bc2417d17277f79b77d6e6ffc1e99c41f29",
-        "Apache-2.0 (the ONNX model zoo's MobileNetV2; ImageNet-1k)",
-    ),
-)
 PROTOCOL = "sender"
 DATA = "a14e1129e5f7276e1fb2c0fec858ab05c1c6ec9fd1b5b116dba4dbd3f5c3c887"
 """Digest of the manifest that `clothing data check` writes: each photo's content, class and path (no sender)."""
@@ -64,11 +37,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "clothing_classifier" / 
 def check_inputs(data: Path, weights: Path) -> list[str]:
     """Return what differs from the inputs of the model that ships."""
     differences = []
-    for member in MEMBERS:
-        file = weights / member.file
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-        if found != member.sha256:
-            differences.append(f"{file} has the SHA-256 {found}, not {member.sha256}")
+    file = weights / WEIGHTS
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != SHA256:
+        differences.append(f"{file} has the SHA-256 {found}, not {SHA256}")
     digest = read_dataset(data).digest
     if digest != DATA:
         differences.append(f"{data} has the digest {digest}, not {DATA}")
@@ -83,31 +55,23 @@ def check_inputs(data: Path, weights: Path) -> list[str]:
 @click.option("--other-inputs", is_flag=True, help="Make a model from other photos or weights.")
 def main(data: Path, weights: Path, out: Path, device: str, other_inputs: bool) -> None:
     """Make the model that ships again, from photos and a folder of weights, and put it into the package."""
-    missing = [member.file for member in MEMBERS if not (weights / member.file).is_file()]
-    if missing:
-        raise click.ClickException(f"{weights}: has no {' and no '.join(missing)}; name the folder that has them")
+    if not (weights / WEIGHTS).is_file():
+        raise click.ClickException(f"{weights}: has no {WEIGHTS}; name the folder that has it")
     try:
         differences = check_inputs(data, weights)
     except DatasetError as error:
         raise click.ClickException(str(error)) from error
     if differences and not other_inputs:
         raise click.ClickException("; ".join(differences) + "; --other-inputs makes a model from these all the same")
-    folds, models = [], []
-    for member in MEMBERS:
-        common = ["--data", str(data), "--weights", str(weights / member.file), "--device", device]
-        if not differences:
-            common += ["--weights-licence", member.licence]
-        folds.append(out / f"{member.approach}-{PROTOCOL}")
-        run("crossval", member.approach, "--folds", PROTOCOL, "--out", str(folds[-1]), *common)
-        models.append(out / f"{member.approach}-model")
-        run("train", member.approach, "--out", str(models[-1]), "--crossval", str(folds[-1]), *common)
-    together = "+".join(member.approach for member in MEMBERS)
-    judge, model = out / f"{together}-{PROTOCOL}", out / f"{together}-model"
-    run("join", *map(str, folds), "--out", str(judge))
-    run("join", *map(str, models), "--out", str(model), "--crossval", str(judge))
+    common = ["--data", str(data), "--weights", str(weights / WEIGHTS), "--device", device]
+    if not differences:
+        common += ["--weights-licence", LICENCE]
+    judge, model = out / f"{APPROACH}-{PROTOCOL}", out / f"{APPROACH}-model"
+    run("crossval", APPROACH, "--folds", PROTOCOL, "--out", str(judge), *common)
+    run("train", APPROACH, "--out", str(model), "--crossval", str(judge), *common)
     read_model(model / "model.onnx")  # whole, before it replaces the one that is there
     shutil.copyfile(model / "model.onnx", PACKAGE)
-    write_tables((*folds, judge, model))
+    write_tables((judge, model))
 
 
 def run(*words: str) -> None:

@@ -8,7 +8,7 @@ README's table are written anew, also when a run failed: then the others are in 
 
 ``--weights FOLDER`` takes the backbones from files there, called as timm calls the architecture
 (``tf_efficientnet_b0.safetensors``). Approaches whose weights cannot be had are left out, and so are sender folds of
-photos of which nobody knows the senders; both are said. The members of the model that ships are joined where both ran.
+photos of which nobody knows the senders; both are said.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import click
 import numpy as np
 import torch
 from collect import main as write_table
-from model import MEMBERS
 
 from clothing_classifier.dataset import DatasetError, read_dataset
 from clothing_classifier.runs import Settings
@@ -160,11 +159,6 @@ def main(
             common += ["--weights-licence", weights_licence]
         for protocol in protocols:
             run(out / f"{entry.name}-{protocol}", "crossval", entry.name, "--folds", protocol, *common)
-    names = [member.approach for member in MEMBERS]
-    for protocol in protocols:
-        members = [out / f"{name}-{protocol}" for name in names]
-        if set(members) <= set(done):
-            run(out / f"{'+'.join(names)}-{protocol}", "join", *map(str, members))
     write_table(done)
     if failed:
         raise click.ClickException(

