@@ -33,12 +33,10 @@ ARCHITECTURES = {
     "convnext-tiny": "ConvNeXt-Tiny",
     "default": "each tool's default",
 }
-EARLIER = ARCHITECTURES | {"default": "each tool's default; ours was EfficientNet-B0 alone"}
-"""What the runs from before the model that ships today call its predecessor."""
 NETWORKS = ARCHITECTURES | {"mobilenetv2": "MobileNetV2"}
 
 
-def rates_table(result: dict[str, Any], names: dict[str, str] = ARCHITECTURES) -> str:
+def rates_table(result: dict[str, Any]) -> str:
     """Return photos a second of each tool, and how many times those of transformers' pipeline ours are."""
     rates = {tuple(row[key] for key in KEYS): row["photos_per_second"] for row in result["rates"]}
     tools = [tool for tool in TOOLS if any(key[-1] == tool for key in rates)]
@@ -51,7 +49,7 @@ def rates_table(result: dict[str, Any], names: dict[str, str] = ARCHITECTURES) -
         cases, key=lambda case: (list(ARCHITECTURES).index(case[0]), list(SIZES).index(case[1]), case[2])
     ):
         found = [rates.get((*case, tool)) for tool in tools]
-        cells = [names[case[0]], SIZES[case[1]], str(case[2])]
+        cells = [ARCHITECTURES[case[0]], SIZES[case[1]], str(case[2])]
         cells += ["" if rate is None else f"{rate:.1f}" for rate in found]
         if PIPELINE in tools:
             cells.append(f"**{rates[(*case, OURS)] / rates[(*case, PIPELINE)]:.1f}×**")
@@ -115,11 +113,6 @@ def quantised_table(result: dict[str, Any]) -> str:
     return table(("computed in", "ms a photo", "same class as float32", "largest difference of a probability"), rows)
 
 
-def earlier_rates_table(result: dict[str, Any]) -> str:
-    """Return `rates_table` of a run with the model that shipped earlier."""
-    return rates_table(result, EARLIER)
-
-
 def readme_table(result: dict[str, Any]) -> str:
     """Return the README's few rows: all cores, ours and the pipeline."""
     rates = {tuple(row[key] for key in KEYS): row["photos_per_second"] for row in result["rates"]}
@@ -152,7 +145,7 @@ def draw(result: dict[str, Any], folder: Path) -> None:
     rates = {tuple(row[key] for key in KEYS): row["photos_per_second"] for row in result["rates"]}
     cores = max(key[2] for key in rates)
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.1), layout="constrained")
-    for axis, (architecture, title) in zip(axes, EARLIER.items(), strict=True):
+    for axis, (architecture, title) in zip(axes, ARCHITECTURES.items(), strict=True):
         tools = [tool for tool in TOOLS if (architecture, "large", cores, tool) in rates][::-1]
         values = [rates[architecture, "large", cores, tool] for tool in tools]
         colours = ["#0b6e4f" if tool == OURS else "#9aa5b1" for tool in tools]
@@ -196,14 +189,13 @@ def tables() -> dict[Path, dict[str, str]]:
     """Return the tables of each page, by their marks."""
     found = {name: json.loads((SPEED / f"{name}.json").read_text("utf-8")) for name in TABLES}
     page = {mark: make(found[name]) for name, makers in TABLES.items() for mark, make in makers.items()}
-    return {PAGE: page, README: {"speed": readme_table(found["pair"])}}
+    return {PAGE: page, README: {"speed": readme_table(found["predict"])}}
 
 
 SCORES = ("weighted_f1", "macro_f1", "accuracy")
 KEYS = ("architecture", "size", "cores", "tool")
 TABLES = {
-    "pair": {"ships": rates_table, "limits": limits_table, "first": first_table},
-    "predict": {"rates": earlier_rates_table, "growth": growth_table},
+    "predict": {"rates": rates_table, "limits": limits_table, "first": first_table, "growth": growth_table},
     "training": {"training": training_table},
     "decoding": {"decoding": decoding_table},
     "quantised": {"quantised": quantised_table},

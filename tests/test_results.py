@@ -286,36 +286,6 @@ def test_the_pages_on_speed_say_what_was_measured() -> None:
         assert machine["versions"]["clothing-classifier"]
 
 
-def test_the_pages_on_speed_say_what_was_measured_on_a_busy_machine() -> None:
-    measured = json.loads((ROOT / "results" / "speed" / "busy.json").read_text("utf-8"))
-    rates = {
-        (row["size"], row["architecture"], row["cores"], row["tool"]): row["photos_per_second"]
-        for row in measured["rates"]
-    }
-    large, small = (
-        [
-            f"{rates[size, architecture, 2, 'clothing'] / rates[size, architecture, 2, 'transformers']:.1f}"
-            for architecture in ("efficientnet-b0", "convnext-tiny", "default")
-        ]
-        for size in ("large", "small")
-    )
-    page, readme = read_words("docs/speed.md"), read_words("README.md")
-    assert (
-        f"ours made {large[0]} times as many photos of 12 megapixels a second as the pipeline with EfficientNet-B0, "
-        f"{large[1]} times with ConvNeXt-Tiny and {large[2]} times with each tool's default; "
-        f"of 400 pixels {small[0]}, {small[1]} and {small[2]} times."
-    ) in page
-    shares = [
-        rates[row["size"], row["architecture"], row["cores"], "clothing"] / row["together"]
-        for row in measured["limits"]
-    ]
-    assert f"between {min(shares) * 100:.0f} and {max(shares) * 100:.0f} % of" in page
-    first = measured["first"]
-    assert f"took {first['clothing']:.2f} seconds, the pipeline's {first['transformers']:.2f}" in page
-    assert f"no more than {max(row['peak_mb'] for row in measured['growth']):.0f} MB" in page
-    assert f"{large[2]} and {small[2]} times" in readme
-
-
 def test_the_readme_says_how_long_own_classes_take() -> None:
     measured = json.loads((ROOT / "results" / "speed" / "own.json").read_text("utf-8"))
     assert (measured["classes"], measured["machine"]["cores"]) == (3, 2)
