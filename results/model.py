@@ -4,7 +4,7 @@
 
 Photos and weights must be the very ones that the shipped model was made from; ``--other-inputs`` makes a model from
 others. Runs that were stopped go on where they were, and finished ones cost seconds. It takes about eight hours of one
-core, on a GPU some minutes. In the end `results/model.json`, the tables and the package's model are new.
+core. In the end `results/model.json`, the tables and the package's model are new.
 """
 
 from __future__ import annotations
