@@ -35,10 +35,10 @@ def augment(
     device = pixels.device
 
     def uniform(limit: float, *shape: int) -> Tensor:
-        return ((torch.rand(count, *shape, generator=generator) * 2 - 1) * limit).to(device)
+        return _hand(((torch.rand(count, *shape, generator=generator) * 2 - 1) * limit), device)
 
     def chosen(probability: float) -> Tensor:
-        return (torch.rand(count, generator=generator) < probability).to(device)
+        return _hand(torch.rand(count, generator=generator) < probability, device)
 
     angle = uniform(math.radians(settings.rotation))
     scale, stretch = torch.exp(uniform(settings.zoom)), torch.exp(uniform(settings.stretch) / 2)
@@ -67,7 +67,8 @@ def augment(
     if settings.erase:
         area = 0.02 + 0.18 * torch.rand(count, generator=generator)
         shape = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * math.log(2))
-        blank = _rectangles(area, shape, height, width, generator).to(device) & chosen(settings.erase).view(-1, 1, 1, 1)
+        blank = _rectangles(area, shape, height, width, generator, device)
+        blank = blank & chosen(settings.erase).view(-1, 1, 1, 1)
         pixels = torch.where(blank, centre, pixels)
     return pixels
 
@@ -89,27 +90,35 @@ def mix(pixels: Tensor, targets: Tensor, settings: Augmentation, generator: torc
     # Beta(α, α) by way of two gamma variates, because torch's Beta takes no generator.
     gammas = torch._standard_gamma(torch.full((2,), settings.mixup), generator=generator)
     share = float(gammas[0] / gammas.sum())
-    order = torch.randperm(count, generator=generator).to(pixels.device)
+    order = _hand(torch.randperm(count, generator=generator), pixels.device)
     if draw[0] >= settings.mix:
         return pixels, targets
     if draw[1] < settings.cutmix:
         side = torch.tensor([1.0])
-        patch = _rectangles(torch.tensor([1 - share]), side, height, width, generator).to(pixels.device)
+        patch = _rectangles(torch.tensor([1 - share]), side, height, width, generator, torch.device("cpu"))
         share = 1 - float(patch.float().mean())
-        pixels = torch.where(patch, pixels[order], pixels)
+        pixels = torch.where(_hand(patch, pixels.device), pixels[order], pixels)
     else:
         pixels = pixels * share + pixels[order] * (1 - share)
     return pixels, targets * share + targets[order] * (1 - share)
 
 
-def _rectangles(area: Tensor, shape: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+def _hand(drawn: Tensor, device: torch.device) -> Tensor:
+    """Give what was drawn on the CPU to the device, which need not have done all earlier work for that."""
+    return drawn.to(device, non_blocking=True)
+
+
+def _rectangles(
+    area: Tensor, shape: Tensor, height: int, width: int, generator: torch.Generator, device: torch.device
+) -> Tensor:
     """Return a mask ``bool [N, 1, H, W]`` of one rectangle each: share of the area, ratio of its relative sides."""
     tall = (area * shape).sqrt().clamp(max=1) * height
     broad = (area / shape).sqrt().clamp(max=1) * width
     top = torch.rand(len(area), generator=generator) * (height - tall)
     left = torch.rand(len(area), generator=generator) * (width - broad)
-    y = torch.arange(height).view(1, -1) + 0.5
-    x = torch.arange(width).view(1, -1) + 0.5
-    down = (y >= top.view(-1, 1)) & (y < (top + tall).view(-1, 1))
-    across = (x >= left.view(-1, 1)) & (x < (left + broad).view(-1, 1))
+    edges = _hand(torch.stack([top, top + tall, left, left + broad]), device).unsqueeze(2)
+    y = torch.arange(height, device=device).view(1, -1) + 0.5
+    x = torch.arange(width, device=device).view(1, -1) + 0.5
+    down = (y >= edges[0]) & (y < edges[1])
+    across = (x >= edges[2]) & (x < edges[3])
     return (down.unsqueeze(2) & across.unsqueeze(1)).unsqueeze(1)

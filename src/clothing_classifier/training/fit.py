@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from clothing_classifier.execution import first_line
 from clothing_classifier.training.augmentation import augment, mix
@@ -132,13 +133,13 @@ def fit(
         network.train()
         for module in still:
             module.eval()
-        losses = []
+        losses: list[Tensor] = []
         started = time.monotonic()
         order = torch.randperm(len(labels), generator=generator)
         for step, batch in enumerate(torch.tensor_split(order, steps)):
             taken = own * steps + step + 1
             _set_rate(optimizer, recipe, taken / steps)
-            chosen = batch.to(labels.device)
+            chosen = batch.to(labels.device, non_blocking=True)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
             side = recipe.small_side if own < recipe.small * recipe.epochs else 1.0
@@ -153,15 +154,18 @@ def fit(
             optimizer.step()
             # Early on the average follows closely; otherwise it would long remember the random start.
             _average(average, network, min(recipe.averaging, taken / (taken + 9)))
-            losses.append(float(loss.detach()))
-            on_step(Step(epoch, step + 1, steps, losses[-1]))
+            losses.append(loss.detach())
+            # A step late: who reads a loss waits for its step, and a GPU shall have the next one by then.
+            if step > 0:
+                on_step(Step(epoch, step, steps, float(losses[step - 1])))
+        on_step(Step(epoch, steps, steps, float(losses[-1])))
         scores = torch.from_numpy(compute_logits(average, validation[0]))
         truth = torch.from_numpy(validation[1])
         curves.append(
             {
                 "epoch": epoch + 1,
                 "learning_rate": optimizer.param_groups[0]["lr"],
-                "train_loss": float(np.mean(losses)),
+                "train_loss": float(np.mean([float(loss) for loss in losses])),
                 "validation_loss": float(F.cross_entropy(scores, truth)) if len(truth) else math.nan,
                 "validation_accuracy": float((scores.argmax(1) == truth).float().mean()) if len(truth) else math.nan,
                 "seconds": round(time.monotonic() - started, 1),
@@ -246,12 +250,11 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float)
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    ours, theirs = average.state_dict(), network.state_dict()
-    for name, value in ours.items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name], 1 - decay)
-        else:
-            value.copy_(theirs[name])
+    ours, theirs = (
+        [value for value in one.state_dict().values() if value.is_floating_point()] for one in (average, network)
+    )
+    # All at once: a GPU would wait for hundreds of small calls.
+    get_ema_multi_avg_fn(decay)(ours, theirs, 0)  # type: ignore[no-untyped-call]
 
 
 def _save(

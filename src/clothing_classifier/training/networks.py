@@ -184,7 +184,7 @@ class Pyramid(nn.Module):
         maps = self.backbone(pixels)
         height, width = maps[-1].shape[2:]
         together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
-        weights = _region_weights(height, width, self.sides).to(together.device)
+        weights = _region_weights(height, width, self.sides).to(together.device, non_blocking=True)
         apart = torch.cat([together * region for region in weights], 1)
         return (apart - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
 
