@@ -51,9 +51,9 @@ def test_a_mirrored_photo_has_the_same_means(width: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(9, 7), (8, 6), (1, 1), (2, 5)])
 def test_regions_together_are_the_whole_photo(height: int, width: int) -> None:
-    bands = _region_weights(height, width, False)
+    bands = _region_weights(height, width, False, torch.device("cpu"))
     torch.testing.assert_close(bands.mean(0), torch.ones(height, width))
-    regions = _region_weights(height, width, True)
+    regions = _region_weights(height, width, True, torch.device("cpu"))
     for found, count in ((bands, 3), (regions, 6)):
         torch.testing.assert_close(found.mean((1, 2)), torch.ones(count))
     shares = torch.tensor([1.0, 2.0] * 3) / 9

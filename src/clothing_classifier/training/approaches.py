@@ -146,10 +146,10 @@ APPROACHES: Final[dict[str, Approach]] = {
         Approach(
             name="efficientnet-b0",
             summary="EfficientNet-B0, pretrained, fine-tuned but for its first blocks",
-            height=256,
-            width=192,
+            height=320,
+            width=256,
             backbone="tf_efficientnet_b0.ns_jft_in1k",
-            recipe=_SOUP,
+            recipe=replace(_SOUP, members=4),
         ),
         Approach(
             name="efficientnet-b0-frozen",

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from clothing_classifier.execution import first_line
 from clothing_classifier.training.augmentation import augment, mix
+from clothing_classifier.training.graphs import record
 from clothing_classifier.training.memory import keep_freed_memory
 from clothing_classifier.training.networks import Classifying, hold_still, number_blocks
 from clothing_classifier.training.recipe import Recipe
@@ -122,6 +123,20 @@ def fit(
     background = torch.tensor(fill, dtype=torch.float32, device=device)
     steps = max(1, len(labels) // recipe.batch_size)
 
+    def choose_side(own: int) -> float:
+        return recipe.small_side if own < recipe.small * recipe.epochs else 1.0
+
+    forward: Callable[[Tensor], Tensor] = network
+    if device.type == "cuda":
+        network.train()
+        for module in still:
+            module.eval()
+        counts = {len(batch) for batch in torch.tensor_split(torch.arange(len(labels)), steps)}
+        sides = {choose_side(own) for own in range(recipe.epochs)}
+        height, width = train[0].shape[1:3]
+        shapes = [(count, 3, round(height * side), round(width * side)) for count in counts for side in sides]
+        forward = record(network, shapes, device, _precision(recipe, device))
+
     for epoch in range(len(curves), recipe.all_epochs):
         member, own = divmod(epoch, recipe.epochs)
         if own == 0:
@@ -142,11 +157,10 @@ def fit(
             chosen = batch.to(labels.device, non_blocking=True)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
-            side = recipe.small_side if own < recipe.small * recipe.epochs else 1.0
-            inputs = augment(inputs, recipe.augmentation, background, generator, side)
+            inputs = augment(inputs, recipe.augmentation, background, generator, choose_side(own))
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):
-                logits = network(inputs.contiguous(memory_format=torch.channels_last))
+                logits = forward(inputs.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float() + adjustment, targets, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -219,7 +233,10 @@ def _to_network(pixels: Tensor, device: torch.device) -> Tensor:
 def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
     # Without instructions of its own, a processor emulates bfloat16 slower than it runs float32.
     native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=native and (recipe.bfloat16 or device.type == "cuda"))
+    # Weights that were cast once cannot be kept: recordings of a GPU's work would go on with the old ones.
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=native and recipe.bfloat16, cache_enabled=device.type != "cuda"
+    )
 
 
 def _optimizer(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
@@ -235,6 +252,7 @@ def _optimizer(network: Classifying, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [{"params": members, "factor": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
         lr=recipe.learning_rate,
+        fused=next(network.parameters()).is_cuda,
     )
 
 

@@ -184,7 +184,7 @@ class Pyramid(nn.Module):
         maps = self.backbone(pixels)
         height, width = maps[-1].shape[2:]
         together = torch.cat([_shrink(one.float(), height, width) for one in maps], 1)
-        weights = _region_weights(height, width, self.sides).to(together.device, non_blocking=True)
+        weights = _region_weights(height, width, self.sides, together.device)
         apart = torch.cat([together * region for region in weights], 1)
         return (apart - self.centre.view(1, -1, 1, 1)) / self.spread.view(1, -1, 1, 1)
 
@@ -201,19 +201,20 @@ def _shrink(maps: Tensor, height: int, width: int) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (height, width))
 
 
-def _region_weights(height: int, width: int, sides: bool) -> Tensor:
+def _region_weights(height: int, width: int, sides: bool, device: torch.device) -> Tensor:
     """Return ``[regions, height, width]``: what each place counts in each region, one on average."""
-    columns = torch.ones(1, width)
+    rows = _share_out(height, _BANDS, device)
+    columns = torch.ones(1, width, device=device)
     if sides:
-        left, middle, right = _share_out(width, 3)
+        left, middle, right = _share_out(width, 3, device)
         columns = torch.stack([middle, (left + right) / 2])
-    return torch.einsum("bh,cw->bchw", _share_out(height, _BANDS), columns).flatten(0, 1)
+    return (rows[:, None, :, None] * columns[None, :, None, :]).flatten(0, 1)
 
 
-def _share_out(length: int, parts: int) -> Tensor:
+def _share_out(length: int, parts: int, device: torch.device) -> Tensor:
     """Return ``[parts, length]``: what each row or column counts in each of equal parts, with a mean of one."""
-    places = torch.arange(length, dtype=torch.float32).view(1, -1)
-    edges = torch.arange(parts + 1, dtype=torch.float32).view(-1, 1) * length / parts
+    places = torch.arange(length, dtype=torch.float32, device=device).view(1, -1)
+    edges = torch.arange(parts + 1, dtype=torch.float32, device=device).view(-1, 1) * length / parts
     overlap = (torch.minimum(places + 1, edges[1:]) - torch.maximum(places, edges[:-1])).clamp(min=0)
     return overlap * parts
 

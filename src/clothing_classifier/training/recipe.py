@@ -71,7 +71,7 @@ class Recipe:
             https://arxiv.org/abs/2007.07314): 0 is plain cross-entropy, 1 is balanced softmax.
         averaging: decay of the exponential moving average of the weights, a step; the average is what is kept.
         dropout: share of the embedding zeroed while training.
-        bfloat16: run convolutions in bfloat16 where the processor has it (always on a GPU).
+        bfloat16: run convolutions in bfloat16 where the processor, or the GPU, has it.
     """
 
     epochs: int
