@@ -35,7 +35,7 @@ def augment(
     device = pixels.device
 
     def uniform(limit: float, *shape: int) -> Tensor:
-        return _hand(((torch.rand(count, *shape, generator=generator) * 2 - 1) * limit), device)
+        return _hand((torch.rand(count, *shape, generator=generator) * 2 - 1) * limit, device)
 
     def chosen(probability: float) -> Tensor:
         return _hand(torch.rand(count, generator=generator) < probability, device)
@@ -104,8 +104,11 @@ def mix(pixels: Tensor, targets: Tensor, settings: Augmentation, generator: torc
 
 
 def _hand(drawn: Tensor, device: torch.device) -> Tensor:
-    """Give what was drawn on the CPU to the device, which need not have done all earlier work for that."""
-    return drawn.to(device, non_blocking=True)
+    """Give what was drawn on the CPU to the device; a CUDA GPU need not have done all earlier work for that.
+
+    It has a copy of what it is handed before this returns. Other kinds of devices do not promise that.
+    """
+    return drawn.to(device, non_blocking=device.type == "cuda")
 
 
 def _rectangles(
