@@ -3,7 +3,7 @@
     python results/model.py --data clothing-dataset --weights pretrained
 
 Photos and weights must be the very ones that the shipped model was made from; ``--other-inputs`` makes a model from
-others. Runs that were stopped go on where they were, and finished ones cost seconds. It takes about a day of one
+others. Runs that were stopped go on where they were, and finished ones cost seconds. It may take a day of one
 core, or minutes on a GPU. In the end `results/model.json`, the tables and the package's model are new.
 """
 

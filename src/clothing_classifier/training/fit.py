@@ -126,11 +126,14 @@ def fit(
     def choose_side(own: int) -> float:
         return recipe.small_side if own < recipe.small * recipe.epochs else 1.0
 
-    forward: Callable[[Tensor], Tensor] = network
-    if device.type == "cuda":
+    def begin_learning() -> None:
         network.train()
         for module in still:
             module.eval()
+
+    forward: Callable[[Tensor], Tensor] = network
+    if device.type == "cuda":
+        begin_learning()
         counts = {len(batch) for batch in torch.tensor_split(torch.arange(len(labels)), steps)}
         sides = {choose_side(own) for own in range(recipe.epochs)}
         height, width = train[0].shape[1:3]
@@ -145,9 +148,7 @@ def fit(
             optimizer = _optimizer(network, recipe)
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout's numbers
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        network.train()
-        for module in still:
-            module.eval()
+        begin_learning()
         losses: list[Tensor] = []
         started = time.monotonic()
         order = torch.randperm(len(labels), generator=generator)
