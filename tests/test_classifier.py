@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
+import pickle
 import struct
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from clothing_classifier import classifier as room
-from clothing_classifier.card import DIGEST_KEY, ModelCard, ModelError, seal
+from clothing_classifier.card import DIGEST_KEY, ModelCard, ModelError, read_model, seal
 from clothing_classifier.classifier import BATCH, Classifier, Photo, Prediction
 from clothing_classifier.images import Limits, PhotoError
 from clothing_classifier.resizing import Resizing
@@ -53,11 +57,14 @@ def test_a_photo_in_any_form_gets_its_class(classifier: Classifier, label: str, 
     picture = plain(label)
     path = tmp_path / "photo.png"
     picture.save(path)
-    forms: list[Photo] = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
-    predictions = [classifier.predict(form) for form in forms]
+    content = path.read_bytes()
+    forms: list[Photo] = [path, str(path), content, bytearray(content), memoryview(content), io.BytesIO(content)]
+    forms += [picture, np.asarray(picture), np.asarray(picture.convert("RGBA"))]
+    with path.open("rb") as file:
+        predictions = [classifier.predict(form) for form in [*forms, file]]
     assert predictions[0].answer == label
     assert predictions[0].sure
-    assert predictions == predictions[:1] * len(forms)
+    assert predictions == predictions[:1] * (len(forms) + 1)
 
 
 def _turned(picture: Image.Image) -> bytes:
@@ -223,6 +230,53 @@ def test_a_batch_gives_what_single_photos_give(classifier: Classifier) -> None:
                 wanted = getattr(whole, name)[start : start + size]
                 np.testing.assert_allclose(getattr(part, name), wanted, rtol=0, atol=TOLERANCE)
     assert classifier.predict_batch([]) == []
+    assert classifier.predict_batch(photo for photo in photos) == together
+    assert classifier.predict_batch(pixels) == together
+
+
+def test_grey_and_transparent_pixels_are_read_as_such_a_file(classifier: Classifier) -> None:
+    grey, veiled = noise(1)[0, :, :, 0], np.concatenate([noise(1)[0], noise(1, 1)[0, :, :, :1]], axis=2)
+    for pixels in (grey, veiled):
+        assert classifier.predict(pixels) == classifier.predict(encoded(Image.fromarray(pixels), "PNG"))
+
+
+@pytest.mark.parametrize("one", ["photo.jpg", Path("photo.jpg"), b"photo", io.BytesIO(b"photo"), noise(1)[0]])
+def test_one_photo_is_not_taken_for_many(classifier: Classifier, one: Any) -> None:
+    with pytest.raises(TypeError, match="for one there is predict"):
+        classifier.predict_batch(one)
+
+
+def test_what_is_no_photo_is_refused_with_what_would_be_one(classifier: Classifier, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("photo")
+    with text.open() as file, pytest.raises(TypeError, match=r"a file opened in binary mode.*not TextIOWrapper"):
+        classifier.predict(file)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not int"):
+        classifier.predict(7)  # type: ignore[arg-type]
+    path = tmp_path / "photo.png"
+    plain("red").save(path)
+    with path.open("rb") as closed:
+        closed.read()
+        with pytest.raises(PhotoError, match=r"photo.png: is empty"):
+            classifier.predict(closed)
+    with pytest.raises(PhotoError, match=r"photo.png: cannot be read .*closed"):
+        classifier.predict(closed)
+
+
+def test_a_classifier_can_be_sent_to_another_process(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_model.read_bytes())
+    classifier = Classifier.load(path, threshold=0.25, threads=1, limits=Limits(max_pixels=1000))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        photos = [encoded(plain(label), "PNG") for label in COLOURS]
+        assert list(pool.map(classifier.predict, photos)) == classifier.predict_batch(photos)
+    again = copy.deepcopy(classifier)
+    assert (again.threshold, again.limits, again.card) == (0.25, classifier.limits, classifier.card)
+    sent = pickle.dumps(classifier)
+    assert len(sent) < 100_000
+    path.write_bytes(read_model().content)
+    with pytest.raises(ModelError, match="is another model than the one that was sent"):
+        pickle.loads(sent)
 
 
 def test_evidence_adds_up_to_the_probabilities(classifier: Classifier) -> None:
@@ -270,8 +324,9 @@ def test_the_limits_are_kept(tiny_model: Path) -> None:
     "array",
     [
         np.zeros((12, 8, 3), np.float32),
-        np.zeros((12, 8), np.uint8),
-        np.zeros((12, 8, 4), np.uint8),
+        np.zeros((12, 8, 2), np.uint8),
+        np.zeros((12, 8, 3, 1), np.uint8),
+        np.zeros(12, np.uint8),
         np.zeros((0, 8, 3), np.uint8),
     ],
 )

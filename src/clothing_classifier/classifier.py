@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,20 @@ DECIMALS: Final = 6
 BATCH: Final = 8
 """Photos that are computed together: more are hardly faster on a CPU, and take more memory."""
 
-Photo: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, a file's bytes, a Pillow picture, or the pixels of an upright RGB picture as ``uint8 [H, W, 3]``."""
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open in binary mode, or what acts like one: ``BytesIO``, an upload."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to so many bytes."""
+
+
+Photo: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | npt.NDArray[np.uint8]
+)
+"""A path, a file's bytes, an open file, a Pillow picture, or the pixels of an upright picture, ``uint8``: ``[H, W, 3]``
+(RGB), ``[H, W, 4]`` (RGBA) or ``[H, W]`` (grey)."""
 
 _INPUT: Final = "pixels"
 _OUTPUTS: Final = ("probabilities", "embedding", "evidence")
@@ -97,6 +110,8 @@ class Output:
 class Classifier:
     """A model that is ready to classify photos. All methods may be called from several threads at once.
 
+    It can be sent to another process (pickled): what is sent is the path, and the model is loaded again there.
+
     Args:
         model: the model file's content.
         limits: how large a photo may be.
@@ -128,6 +143,7 @@ class Classifier:
         self.path: Path = model.path
         self.limits = limits
         self.threshold: float = model.card.threshold if threshold is None else threshold
+        self._loaded_with = limits, threshold, threads, provider
         self._session, chosen = _open_session(model, provider, threads or available_cores())
         self.provider: Choice = chosen.name
         self._turn = Lock() if chosen.serial else nullcontext()
@@ -153,6 +169,9 @@ class Classifier:
         """
         return cls(read_model(model), limits=limits, threshold=threshold, threads=threads, provider=provider)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (self.path.absolute(), self.card, *self._loaded_with)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes, in the order of the model's outputs."""
@@ -162,39 +181,51 @@ class Classifier:
         """Classify one photo.
 
         Raises:
-            PhotoError: the photo cannot be read.
+            PhotoError, TypeError, ValueError: as `prepare` does.
         """
         return self.predict_batch([photo])[0]
 
-    def predict_batch(self, photos: Sequence[Photo]) -> list[Prediction]:
+    def predict_batch(self, photos: Iterable[Photo]) -> list[Prediction]:
         """Classify photos, in their order, with the same result as one by one.
 
         Raises:
             PhotoError: a photo cannot be read. `clothing_classifier.bulk` goes on with the others instead.
+            TypeError: it is one photo and not several, or what is no photo.
+            ValueError: as `prepare` does.
         """
-        predictions = []
-        for start in range(0, len(photos), BATCH):
-            pixels = np.stack([self.prepare(photo) for photo in photos[start : start + BATCH]])
-            predictions += self.rank(self.compute_probabilities(pixels))
+        # One photo's path, bytes or rows of pixels can be iterated over, too.
+        one = isinstance(photos, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
+        if one or hasattr(photos, "read") or (isinstance(photos, np.ndarray) and photos.ndim != 4):
+            raise TypeError("predict_batch takes several photos, as a list; for one there is predict")
+        predictions: list[Prediction] = []
+        coming = iter(photos)
+        while batch := [self.prepare(photo) for photo in islice(coming, BATCH)]:
+            predictions += self.rank(self.compute_probabilities(np.stack(batch)))
         return predictions
 
     def prepare(self, photo: Photo) -> npt.NDArray[np.uint8]:
         """Return the model's input for a photo, ``uint8 [height, width, 3]`` as the card's resizing says.
 
+        The limits are of files; of an open one, what is left to read counts.
+
         Raises:
             PhotoError: the photo cannot be read.
-            ValueError: an array is not ``uint8 [H, W, 3]``.
+            TypeError: it is none of what a `Photo` may be.
+            ValueError: an array is not ``uint8`` of one of the shapes that a `Photo` may have.
         """
         if isinstance(photo, np.ndarray):
-            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
-                raise ValueError(f"a photo's pixels are uint8 [H, W, 3], not {photo.dtype} {list(photo.shape)}")
-            picture = Image.fromarray(photo)
-        elif isinstance(photo, Image.Image):
-            picture = open_picture(
-                _encode(photo), name=_name(photo), limits=replace(self.limits, max_bytes=sys.maxsize)
-            )
+            if photo.dtype != np.uint8 or photo.ndim < 2 or photo.shape[2:] not in ((), (3,), (4,)) or not photo.size:
+                shapes = "[H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (grey)"
+                raise ValueError(f"a photo's pixels are uint8 {shapes}, not {photo.dtype} {list(photo.shape)}")
+            photo = Image.fromarray(photo)
+            if photo.mode == "RGB":
+                return resize(photo, self.card.resizing)
+        if isinstance(photo, Image.Image):
+            limits = replace(self.limits, max_bytes=sys.maxsize)
+            picture = open_picture(_encode(photo), name=_name(photo), limits=limits)
         else:
-            picture = open_picture(photo, limits=self.limits, target=self.card.resizing.target)
+            content, name = _open(photo, self.limits)
+            picture = open_picture(content, name=name, limits=self.limits, target=self.card.resizing.target)
         return resize(picture, self.card.resizing)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> Output:
@@ -279,6 +310,33 @@ class Classifier:
         label = label or self.rank(output.probabilities)[0].label
         evidence: npt.NDArray[np.float32] = output.evidence[0, self.labels.index(label)]
         return evidence
+
+
+def _load_again(path: Path, card: ModelCard, limits: Limits, *loaded_with: Any) -> Classifier:
+    """Return the classifier that was sent to this process."""
+    threshold, threads, provider = loaded_with
+    found = Classifier.load(path, limits=limits, threshold=threshold, threads=threads, provider=provider)
+    if found.card != card:
+        raise ModelError(f"{path}: is another model than the one that was sent to this process; load it again")
+    return found
+
+
+def _open(photo: Any, limits: Limits) -> tuple[str | os.PathLike[str] | bytes, str | None]:
+    """Return what `open_picture` takes: the path or the content, and the name."""
+    if isinstance(photo, (str, os.PathLike, bytes)):
+        return photo, None
+    if isinstance(photo, (bytearray, memoryview)):
+        return bytes(photo), None
+    content, name = None, str(getattr(photo, "name", "<file>"))
+    if isinstance(photo, Readable):
+        try:
+            content = photo.read(limits.max_bytes + 1)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise PhotoError(name, f"cannot be read ({error})") from error
+    if not isinstance(content, bytes):
+        kinds = "a path, bytes, a file opened in binary mode, a Pillow picture or an array of pixels"
+        raise TypeError(f"a photo is {kinds}, not {type(photo).__name__}")
+    return content, name
 
 
 def _encode(picture: Image.Image) -> bytes:
