@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,13 @@ def test_a_run_that_is_stopped_leaves_no_threads(classifier: Classifier, photos:
     assert any(thread.name.startswith("predict") for thread in threading.enumerate())
     rows.close()
     assert not any(thread.name.startswith("predict") for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a privilege elsewhere")
+def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "a/1.jpg_large", "a/notes.txt", ".hidden", "@eaDir/1.jpg/SMALL.jpg", "other/2.jpg")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "other")
+    passed_over = Counter[str]()
+    assert list(find_photos([str(tmp_path / "a")], passed_over)) == [str(tmp_path / "a" / "1.jpg")]
+    assert passed_over == {"files": 2, "links": 1}
+    assert len(list(find_photos([str(tmp_path)]))) == 2

@@ -191,8 +191,9 @@ def test_wrong_usage_is_code_2_and_names_what_is_wrong(tiny_model: Path, photos:
         ((photos, "--threshold", 2), "--threshold"),
         ((photos, "--format", "xml"), "--format"),
         ((photos, "--out", tmp_path / "rows.txt"), "rows.txt: name it .csv or .jsonl"),
-        ((photos, "--out", tmp_path / "none" / "rows.csv"), "rows.csv"),
-        ((photos, empty, "--out", out), f"Error: {empty}: is a folder without photos"),
+        ((photos, "--out", tmp_path / "none" / "rows.csv"), "rows.csv: its folder does not exist; make it, or"),
+        ((empty, "--out", out), f"Error: {empty}: is a folder without photos"),
+        ((tmp_path / "gone", empty, "--out", out), f"Error: {tmp_path / 'gone'}: does not exist; and so on, for all 2"),
         ((photos, "--model", tmp_path / "none.onnx", "--out", out), "none.onnx: cannot be read"),
         ((photos, "--model", photos / "red.png", "--out", out), "red.png: is not an ONNX model"),
     ):
@@ -629,3 +630,45 @@ def test_numbers_that_are_none_are_refused(option: str, value: str, tiny_model: 
     failed = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
+
+
+def test_an_empty_or_missing_argument_is_a_row_beside_the_others(
+    tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = predict(tiny_model, empty, tmp_path / "gone", photos, "--format", "csv")
+    assert result.exit_code == 1
+    errors = {row["path"]: row["error"] for row in rows_of(result.stdout) if row["error"]}
+    assert errors == {str(empty): "is a folder without photos", str(tmp_path / "gone"): "does not exist"}
+    assert len(rows_of(result.stdout)) == len(COLOURS) + 2
+
+
+def test_rows_stay_where_the_photos_are_gone(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    assert predict(tiny_model, photos, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    for options in ((), ("--resume",)):
+        result = predict(tiny_model, tmp_path / "drive", "--out", out, *options)
+        assert (result.exit_code, result.stderr) == (2, f"Error: {tmp_path / 'drive'}: does not exist\n")
+    assert out.read_bytes() == before
+
+
+def test_what_is_passed_over_is_said(tiny_model: Path, mixed: Path) -> None:
+    assert "Passed over" not in predict(tiny_model, mixed).stderr
+    (mixed / "photo.jpg_large").touch()
+    (mixed / "notes.txt").touch()
+    assert predict(tiny_model, mixed).stderr.splitlines()[-1] == (
+        "Passed over in these folders: 2 files without a picture's suffix; name what you want of them"
+    )
+
+
+@posix
+@pytest.mark.parametrize("name", ["red.png", "two\nlines.png", "x" * 200 + ".png"])
+def test_a_list_with_zero_bytes_is_read(tiny_model: Path, photos: Path, tmp_path: Path, name: str) -> None:
+    paths = [str(tmp_path / "first.png"), str(tmp_path / name)] * 200
+    for path in paths[:2]:
+        Path(path).write_bytes((photos / "red.png").read_bytes())
+    result = predict(tiny_model, "-", "--format", "jsonl", stdin="".join(f"{path}\0" for path in paths).encode())
+    assert result.exit_code == 0, result.stderr
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == paths

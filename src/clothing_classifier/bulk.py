@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from clothing_classifier.classifier import Classifier, Prediction
 from clothing_classifier.cores import MOST_WORKERS, available_cores
-from clothing_classifier.images import SUFFIXES, PhotoError
+from clothing_classifier.images import SUFFIXES, SYSTEM_FOLDERS, PhotoError
 
 GROUP: Final = 2
 """Photos that a CPU computes together: one thread is hardly faster with more, and each takes 25 MB."""
@@ -39,25 +39,27 @@ class Row:
     error: str | None = None
 
 
-def find_photos(paths: Iterable[str]) -> Iterator[str | PhotoError]:
+def find_photos(paths: Iterable[str], passed_over: Counter[str] | None = None) -> Iterator[str | PhotoError]:
     """Find the photos that paths stand for.
 
     A folder stands for the files with a picture's suffix in it and below, sorted by name, without hidden files and
-    folders. Links to folders are followed where they are given, not where they are found, so that no circle of links
-    is walked. Any other path stands for itself, whatever its suffix and whether or not it exists.
+    folders, and those of systems. Links to folders are followed where they are given, not where they are found, so that
+    no circle of links is walked. Any other path stands for itself, whatever its suffix and whether or not it exists.
 
     Args:
         paths: files and folders.
+        passed_over: counts the ``"files"`` without a picture's suffix and the ``"links"`` to folders that are found.
 
     Yields:
         Each photo's path, in the order of ``paths``; for a folder that cannot be listed or holds no photo, the error.
     """
+    passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         empty = True
-        for found in _walk(path):
+        for found in _walk(path, passed_over):
             empty = False
             yield found
         if empty:
@@ -133,7 +135,7 @@ def _predict(classifier: Classifier, group: Sequence[str | PhotoError]) -> list[
     ]
 
 
-def _walk(folder: str) -> Iterator[str | PhotoError]:
+def _walk(folder: str, passed_over: Counter[str]) -> Iterator[str | PhotoError]:
     todo = [(folder, True)]  # a stack and not recursion: folders may be nested deeper than Python's calls
     while todo:
         path, is_folder = todo.pop()
@@ -155,7 +157,11 @@ def _walk(folder: str) -> Iterator[str | PhotoError]:
             yield PhotoError(path, f"is a folder that cannot be listed ({error.strerror})")
             continue
         for name, is_folder, is_linked_folder in reversed(found):
-            if name.startswith(".") or is_linked_folder:
+            if name.startswith(".") or name.lower() in SYSTEM_FOLDERS:
                 continue
-            if is_folder or os.path.splitext(name)[1].lower() in SUFFIXES:
+            if is_linked_folder:
+                passed_over["links"] += 1
+            elif is_folder or os.path.splitext(name)[1].lower() in SUFFIXES:
                 todo.append((os.path.join(path, name), is_folder))
+            else:
+                passed_over["files"] += 1

@@ -44,6 +44,9 @@ SUFFIXES: Final = frozenset(
 """Suffixes, in lower case, of the files that `open_picture` reads. It does not ask for them itself."""
 
 
+SYSTEM_FOLDERS: Final = frozenset({"__macosx", "@eadir", "#recycle"})
+"""Folders, in lower case, that archivers and network drives put beside photos, with smaller or deleted ones in them."""
+
 Kind: TypeAlias = Literal[
     "unreadable", "not-a-picture", "no-decoder", "too-large", "too-many-pixels", "too-much-memory"
 ]

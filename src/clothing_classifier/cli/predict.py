@@ -8,11 +8,11 @@ import os
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
@@ -67,7 +67,8 @@ def command(
     """Classify photos, one row each.
 
     A FOLDER stands for all files in it and below that have a picture's suffix, without hidden ones; linked folders in
-    it are not entered. - stands for a list of paths on standard input, one a line, in UTF-8.
+    it are not entered. - stands for a list of paths on standard input, one a line, in UTF-8, or as find -print0 writes
+    it.
 
     csv has the columns path, label, probability, sure (true or false) and error, then label_2, probability_2 and so
     on up to --top; jsonl has the same keys. label is always the most probable class; a table says "not sure" where the
@@ -87,20 +88,16 @@ def command(
 
     from clothing_classifier.bulk import find_photos, predict_photos, share_cores
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.images import PhotoError
 
-    for path in photos:
-        if path != "-" and os.path.isdir(path):
-            first = next(find_photos([path]))
-            if isinstance(first, PhotoError) and first.name == path:
-                raise click.ClickException(f"{printable(path)}: {first.reason}")
+    _require_photos(photos)
     limits = make_limits(max_bytes, max_megapixels)
     # One photo is computed by all cores together; of many, each core computes its own.
     alone = len(photos) == 1 and photos[0] != "-" and not os.path.isdir(photos[0])
     workers, together = (1, threads) if alone else share_cores(threads)
     classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=together, provider=provider)
     top = min(top, len(classifier.labels))
-    found: Iterator[str | PhotoError] = find_photos(_listed(photos))
+    passed_over = Counter[str]()
+    found: Iterator[str | PhotoError] = find_photos(_listed(photos), passed_over)
     kept, order = Kept(), array("Q")
     if resume and out is not None and out.is_file():
         kept = read_kept(out, layout, top, frozenset(classifier.labels), classifier.threshold)
@@ -149,6 +146,10 @@ def command(
         f"{counts['failed']} could not be read{earlier}",
         err=True,
     )
+    if passed_over:
+        kinds = {"files": "files without a picture's suffix", "links": "links to folders"}
+        told = " and ".join(f"{passed_over[kind]} {name}" for kind, name in kinds.items() if passed_over[kind])
+        click.echo(f"Passed over in these folders: {told}; name what you want of them", err=True)
     if counts["failed"]:
         sys.exit(1)
 
@@ -160,6 +161,26 @@ def _layout_of(out: Path | None) -> Layout:
         if out.suffix.lower() == f".{layout}":
             return layout
     raise click.UsageError(f"{printable(str(out))}: name it .csv or .jsonl, or say which --format it shall have")
+
+
+def _require_photos(photos: Sequence[str]) -> None:
+    """Make sure that there is something to classify, before a file is replaced: a drive may be gone."""
+    from clothing_classifier.bulk import find_photos
+    from clothing_classifier.images import PhotoError
+
+    reasons = []
+    for path in photos:
+        if path == "-":
+            return
+        first = next(find_photos([path]))
+        if isinstance(first, PhotoError) and first.name == path:
+            reasons.append(f"{path}: {first.reason}")
+        elif isinstance(first, str) and not os.path.lexists(first):
+            reasons.append(f"{path}: does not exist")
+        else:
+            return
+    more = f"; and so on, for all {len(reasons)}" if len(reasons) > 1 else ""
+    raise click.ClickException(printable(f"{reasons[0]}{more}"))
 
 
 def _require_common(photos: Iterator[str | PhotoError], kept: Kept, out: Path) -> Iterator[str | PhotoError]:
@@ -203,13 +224,30 @@ def _listed(photos: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
-        for number, line in enumerate(sys.stdin.buffer):
+        for number, line in enumerate(_split(sys.stdin.buffer)):
             if number == 0:
                 if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise click.UsageError("the list on standard input is in UTF-16; give it in UTF-8")
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                yield _decode(line.rstrip(b"\r\n"))
+                yield _decode(line)
+
+
+def _split(listed: BinaryIO) -> Iterator[bytes]:
+    """Yield the paths of a list: a line each, or each with a zero byte after it, as ``find -print0`` writes."""
+    first = listed.readline()
+    if b"\0" not in first or first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        for line in chain([first], listed):
+            yield line.rstrip(b"\r\n")
+        return
+    rest = first
+    while True:
+        *paths, rest = rest.split(b"\0")
+        yield from paths
+        if not (more := listed.read(2**16)):
+            break
+        rest += more
+    yield rest
 
 
 def _decode(path: bytes) -> str:

@@ -165,9 +165,12 @@ def spare_input(out: Path, given: Iterable[str]) -> None:
         given: what is read; ``-`` stands for standard input.
 
     Raises:
-        UsageError: it is one of these files, or named like a picture.
+        UsageError: it is one of these files, or named like a picture, or its folder is not there.
     """
     from clothing_classifier.images import SUFFIXES
+
+    if not out.parent.is_dir():
+        raise click.UsageError(f"{printable(str(out))}: its folder does not exist; make it, or choose another --out")
 
     if out.suffix.lower() in SUFFIXES:
         raise click.UsageError(f"{printable(str(out))}: is --out and named like a picture; choose another --out")
