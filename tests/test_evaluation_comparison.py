@@ -107,6 +107,11 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
         ("config.json", lambda file: file.write_text("{"), "is damaged"),
         ("config.json", lambda file: file.write_text("[]"), "not an object"),
         ("config.json", lambda file: file.write_text("[" * 100_000), "is damaged"),
+        (
+            "config.json",
+            edit_json(lambda c: (c.pop("folds"), c.update(split="random"))),
+            "is a run of `clothing train`",
+        ),
         ("config.json", edit_json(lambda c: c.update(format=2)), "of this version"),
         ("config.json", edit_json(lambda c: c.update(protocol="leave-one-out")), "of this version"),
         ("config.json", edit_json(lambda c: c.update(labels=["a", "a"])), "labels are not a list"),

@@ -150,5 +150,17 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons(right: int, wrong: int)
 def test_photos_that_fail_together_count_as_fewer() -> None:
     answers = np.repeat(np.arange(20) % 4 > 0, 20)
     groups = np.repeat(np.arange(20), 20)
-    # 20 senders, each right in all of its photos or in none, are 20 answers; one is lost with their mean.
-    assert share_interval(answers, groups) == pytest.approx(share_interval(np.arange(19) % 4 > 0), abs=0.03)
+    # 20 senders, each right in all of its photos or in none, are 20 answers; one is lost with their mean, and three
+    # more as 20 senders tell little of how they differ.
+    assert share_interval(answers, groups) == pytest.approx(share_interval(np.arange(16) % 4 > 0), abs=0.03)
+
+
+@pytest.mark.parametrize(("senders", "each"), [(3, 60), (10, 30)])
+def test_the_interval_of_few_senders_is_wide_enough(senders: int, each: int) -> None:
+    """Its lower end is above the truth in one case of 40, no matter how few senders there are."""
+    random, above, cases = np.random.default_rng(0), 0, 600
+    for _ in range(cases):
+        shares = random.beta(0.9 * 9, 0.1 * 9, senders)  # on average 0.9, correlated by 0.1
+        answers = random.random((senders, each)) < shares[:, None]
+        above += share_interval(answers.ravel(), np.repeat(np.arange(senders), each))[0] > 0.9
+    assert above / cases < 0.06

@@ -312,6 +312,8 @@ def read_result(folder: Path) -> Result:
         raise ComparisonError(f"{folder}: is not a run of `clothing crossval`, there is no config.json in it")
     config = _read_json(file)
     labels = config.get("labels")
+    if "folds" not in config and "split" in config:
+        raise ComparisonError(f"{folder}: is a run of `clothing train`, not of `clothing crossval`; leave it out")
     if config.get("format") != _FORMAT or config.get("protocol") not in PROTOCOLS or not config.get("approach"):
         raise ComparisonError(f"{file}: is not a cross-validation run's of this version; run `clothing crossval` again")
     if not isinstance(labels, list) or not all(isinstance(v, str) for v in labels) or len(set(labels)) != len(labels):

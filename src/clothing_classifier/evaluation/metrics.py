@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -171,7 +172,8 @@ def share_interval(right: npt.NDArray[np.bool_], groups: Sequence[str] | Integer
 
     Clopper and Pearson's (1934, https://doi.org/10.1093/biomet/26.4.404): never narrower than it says, where the
     bootstrap's has no width if all are right. Where photos come in groups, they count as so many fewer as the groups'
-    shares scatter more than chance would have it (Korn and Graubard, 1998): by Kish's design effect, never below 1.
+    shares scatter more than chance would have it, by Kish's design effect, never below 1; and as fewer again as few
+    groups tell little of how much they scatter (both: Korn and Graubard, 1998).
 
     Args:
         right: of each answer, ``bool [N]``.
@@ -190,16 +192,28 @@ def share_interval(right: npt.NDArray[np.bool_], groups: Sequence[str] | Integer
     if count == 0:
         raise ValueError("there are no answers to measure")
     share = float(right.mean())
-    if groups is not None and 0 < share < 1:
+    if groups is not None:
         deviations = np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], right - share)
         members = len(deviations)
-        variance = (deviations**2).sum() / count**2 * members / max(1, members - 1)
-        by_photos = share * (1 - share) / (count - 1)
-        count /= max(1.0, variance / by_photos)
+        if members < count:
+            of_groups, of_photos = max(1, members - 1), len(right) - 1
+            if 0 < share < 1:
+                variance = (deviations**2).sum() / count**2 * members / of_groups
+                count /= max(1.0, variance / (share * (1 - share) / of_photos))
+            count *= (_t_quantile(of_photos) / _t_quantile(of_groups)) ** 2
     hits, misses = share * count, (1 - share) * count
     low = _beta_quantile(_TAIL, hits, misses + 1) if hits else 0.0
     high = _beta_quantile(1 - _TAIL, hits + 1, misses) if misses else 1.0
     return [_rounded(low), _rounded(high)]
+
+
+def _t_quantile(freedom: int) -> float:
+    """Return the quantile of Student's t, of which `_TAIL` is above; v / (v + t²) has a beta distribution."""
+    if freedom > 100:  # where the table of the beta distribution is too coarse, and the first terms are enough
+        z = NormalDist().inv_cdf(1 - _TAIL)
+        return z + (z**3 + z) / (4 * freedom)
+    x = _beta_quantile(2 * _TAIL, freedom / 2, 0.5)
+    return float(np.sqrt(freedom * (1 - x) / x))
 
 
 def _beta_quantile(q: float, a: float, b: float) -> float:
