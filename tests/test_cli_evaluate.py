@@ -299,7 +299,7 @@ def test_the_shipped_model_learned_from_the_published_dataset(shared_dataset: Pa
     assert found["accuracy"] > 0.8
     assert found["learned_from"]
     text = " ".join(evaluate(None, data).stdout.split())
-    assert "Caution the model learned from photos of this dataset, so the figures flatter" in text
+    assert "Caution the model learned from the Clothing dataset; if these photos are of it, the figures flatter" in text
 
 
 def test_the_shipped_model_knows_the_examples_by_a_table_of_their_names(tmp_path: Path) -> None:
@@ -596,3 +596,13 @@ def test_wild_file_names_pass_through_the_real_program(tiny_model: Path, tmp_pat
         assert b"\x1b" not in shown
         assert sorted(os.path.basename(os.fsencode(row["path"])) for row in rows_of(rows)) == wanted
     assert out.read_bytes() == (tmp_path / "again.csv").read_bytes()
+
+
+def test_what_is_no_photo_of_a_class_is_told(tiny_model: Path, folder: Path) -> None:
+    assert figures(tiny_model, folder)["passed_over"] == []
+    for name in ("loose.jpg", "Red/3.jpg_large", "Red/notes"):
+        (folder / name).touch()
+    (folder / "green").mkdir()
+    assert figures(tiny_model, folder)["passed_over"] == ["Red/3.jpg_large", "Red/notes", "green/", "loose.jpg"]
+    text = " ".join(evaluate(tiny_model, folder).stdout.split())
+    assert "Passed over by their names no photos of a class (4): Red/3.jpg_large, Red/notes, green/, …" in text

@@ -34,7 +34,9 @@ def train(data: Path, *options: str) -> tuple[int, str]:
         (("--epochs", "0"), "--epochs needs an APPROACH: the last layer is solved for"),
         (("--backbone", "resnet18"), "--backbone needs an APPROACH"),
         (("--crossval", "."), "--crossval needs an APPROACH"),
-        (("custom-cnn", "--base", "model.onnx"), "--base is for your own classes, without APPROACH"),
+        (("custom-cnn", "--base", "model.onnx"), "--base and --photos are for your own classes, without APPROACH"),
+        (("custom-cnn", "--photos", "."), "--base and --photos are for your own classes, without APPROACH"),
+        (("--photos", "."), "--photos says where the paths in a table start from, and --data is a folder"),
     ],
 )
 def test_options_of_the_other_way_are_refused_by_name(data: Path, options: tuple[str, ...], reason: str) -> None:

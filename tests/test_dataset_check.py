@@ -211,3 +211,52 @@ def test_the_dataset_that_is_shared(shared_findings: Findings, shared_manifest: 
     assert figures["senders"]["senders"] == 297
     assert figures["senders"]["largest"][7]["share_so_far"] == pytest.approx(0.5013)
     assert shared_manifest.digest == "a14e1129e5f7276e1fb2c0fec858ab05c1c6ec9fd1b5b116dba4dbd3f5c3c887"
+
+
+def lay_classes(root: Path, **classes: int) -> Path:
+    for number, (name, photos) in enumerate(classes.items()):
+        for photo in range(photos):
+            draw(root / name / f"{name}{photo}.jpg", seed=100 * number + photo)
+    return root
+
+
+@pytest.mark.parametrize("what", ["copies", "unreadable", "empty"])
+def test_a_class_of_which_nothing_can_be_used_is_named(tmp_path: Path, what: str) -> None:
+    root = lay_classes(tmp_path / "data", hat=3, shoes=3, kilt=3)
+    lost = ["kilt"]
+    if what == "copies":
+        shutil.copytree(root / "kilt", root / "skirt")
+        lost = ["kilt", "skirt"]
+    elif what == "unreadable":
+        for photo in (root / "kilt").iterdir():
+            photo.write_bytes(photo.read_bytes()[:100])
+    else:
+        (root / "sari").mkdir()
+        lost = ["sari"]
+    assert list(check_dataset(root).lost) == lost
+    with pytest.raises(DatasetError, match=f"no photo can be used of {', '.join(lost)} .*add photos, or take"):
+        read_dataset(root)
+
+
+def test_labels_that_are_dropped_anyway_are_not_lost(github: Path) -> None:
+    (github / "images" / "d.jpg").write_bytes(b"")
+    with (github / "images.csv").open("a") as file:
+        file.write("d,2,Skip,False\n")
+    assert check_dataset(github).lost == ()
+
+
+def test_a_class_that_is_called_like_a_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="the class fold is called like a column of results; rename its folder"):
+        read_dataset(lay_classes(tmp_path / "data", hat=3, fold=3))
+
+
+def test_labels_of_ones_own_in_a_published_table_are_named_with_the_way_out(tmp_path: Path) -> None:
+    root = lay_github(tmp_path, "a,1,kilt,\nb,1,sari,\n", "a", "b")
+    with pytest.raises(DatasetError, match=r"unknown label \(2\), such as kilt, sari; .*give `clothing train`"):
+        read_dataset(root)
+
+
+def test_a_limit_that_cannot_be_raised_here_is_not_offered(tmp_path: Path) -> None:
+    root = lay_classes(tmp_path / "data", hat=1, shoes=1)
+    findings = check_dataset(root, limits=Limits(max_pixels=100))
+    assert {photo.dropped[-15:] for photo in findings.manifest.photos} == {"make it smaller"}

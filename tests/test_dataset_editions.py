@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clothing_classifier.dataset import DatasetError
+from clothing_classifier.dataset import DatasetError, Manifest, Photo
 from clothing_classifier.dataset.editions import Listing, list_photos
 
 HEADER = "image,sender_id,label,kids\n"
@@ -354,3 +354,41 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"hat: the folder cannot be read \(Permission denied\)"):
         list_photos(tmp_path)
     (tmp_path / "hat").chmod(0o700)
+
+
+@pytest.mark.parametrize(("teaching", "judging"), [("training", "testing"), ("Train", "dev"), ("train", "validation")])
+def test_parts_go_by_many_names(tmp_path: Path, teaching: str, judging: str) -> None:
+    listing = list_photos(lay(tmp_path, f"{teaching}/sari/1.jpg", f"{judging}/sari/2.jpg", f"{judging}/kilt/3.jpg"))
+    assert {photo.label for photo in listing.photos} == {"sari", "kilt"}
+    assert {photo.part for photo in listing.photos} == {"train", "test" if judging == "testing" else "validation"}
+
+
+def test_a_part_beside_classes_is_not_taken_for_one_of_them(tmp_path: Path) -> None:
+    root = lay(tmp_path, "train/sari/1.jpg", "extra/sari/2.jpg")
+    with pytest.raises(DatasetError, match=r"train/ holds folders like a part of the data.*call the parts train"):
+        list_photos(root)
+
+
+def test_one_name_in_two_spellings_of_file_systems_is_one_class(tmp_path: Path) -> None:
+    composed, decomposed = ("J\u00e4ckchen", "Ja\u0308ckchen")
+    listing = list_photos(lay(tmp_path, f"{decomposed}/1.jpg", f"{decomposed}/2.txt", "sari/3.jpg"))
+    assert {photo.label for photo in listing.photos} == {composed, "sari"}
+    assert listing.empty == ()
+    manifests = [
+        Manifest(tmp_path, "folder per class", (Photo(f"{name}/1.jpg", label=name, sha256="1", width=1, height=1),))
+        for name in (composed, decomposed)
+    ]
+    assert manifests[0].digest == manifests[1].digest
+
+
+def test_folders_of_archivers_and_drives_are_no_classes(tmp_path: Path) -> None:
+    listing = list_photos(lay(tmp_path, "sari/1.jpg", "sari/@eaDir/1.jpg/SMALL.jpg", "@eaDir/2.jpg", "#recycle/3.jpg"))
+    assert [photo.path for photo in listing.photos] == ["sari/1.jpg"]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_table_that_a_spreadsheet_saved_again_is_read(tmp_path: Path, delimiter: str) -> None:
+    root = lay(tmp_path, "images/a.jpg")
+    rows = [("image", "sender_id", "label", "kids"), ("a", "7", "Hat", "False")]
+    (root / "images.csv").write_text("\ufeff" + "\n".join(map(delimiter.join, rows)), "utf-8")
+    assert [(photo.label, photo.sender) for photo in list_photos(root).photos] == [("Hat", "7")]

@@ -201,3 +201,25 @@ def test_a_name_that_is_not_utf8_is_the_file_it_was(folder: Path) -> None:
         pytest.skip("the file system only takes UTF-8")
     listing = read(folder, b"path,label\n" + name + b",Hat\n")
     assert os.fsencode(listing.photos[0].path) == name
+
+
+def test_parts_go_by_many_names(folder: Path) -> None:
+    listing = read(folder, "path,label,part\na.jpg,Hat,val\nb.jpg,Hat,Test\nc.jpg,Hat,sleeve\n")
+    assert [photo.part for photo in listing.photos] == ["validation", "test", None]
+
+
+def test_a_path_from_here_is_the_same_photo(folder: Path) -> None:
+    listing = read(folder, "path,label\na.jpg,Hat\n./a.jpg,Dress\n")
+    assert [(photo.path, photo.dropped) for photo in listing.photos] == [("a.jpg", "contradictory rows: Hat and Dress")]
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there such paths are right")
+def test_paths_of_windows_are_told_apart(folder: Path) -> None:
+    with pytest.raises(DatasetError, match=r"none of its photos, such as p\\a.jpg, .*; write / for \\ in its paths"):
+        read(folder, "path,label\np\\a.jpg,Hat\n")
+
+
+@pytest.mark.parametrize("row", ["a.jpg,Jäckchen", "café.jpg,Hat"])
+def test_a_table_in_a_code_page_of_windows_is_refused(folder: Path, row: str) -> None:
+    with pytest.raises(DatasetError, match=r"table.csv: is not UTF-8 text; save it again as CSV in UTF-8"):
+        read(folder, f"path,label\na.jpg,Hat\n{row}\n".encode("cp1252"))

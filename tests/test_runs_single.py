@@ -152,6 +152,9 @@ def test_folders_of_parts_are_taken_as_they_are(dataset: Path, tmp_path: Path) -
         for row in csv.DictReader(file):
             assert row["path"].startswith(row["part"] + "/")
     assert Classifier.load(tmp_path / "run" / "model.onnx").labels == ("Dress", "Hat", "T-Shirt")
+    shutil.move(root / "train" / "hat", tmp_path / "hat")
+    with pytest.raises(RunError, match="the train part has no photos of Hat; add some to it"):
+        train(replace(make_settings(root, tmp_path / "other"), epochs=1))
 
 
 def test_a_run_that_stops_while_it_measures_leaves_no_other_model(

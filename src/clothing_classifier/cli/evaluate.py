@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clothing_classifier.execution import Choice
 
 _NAMED: Final = 10
+_FEW: Final = 3
 _MOST_LABELS: Final = 20
 _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 
@@ -72,11 +73,10 @@ def command(
     """Measure a model on labelled photos of your own.
 
     DATA is a folder with one folder of photos per class; a dataset, as `clothing data check` takes it; or a CSV table
-    with a column for the photo (path, name, file, filename, image or photo) and one for what it truly shows (truth,
-    true_label, answer, label, class or category; the first of them that is there). So the table counts that the
-    service's page lets you take away after your corrections, and that of `clothing predict` after you corrected its
-    column label, or added a column truth: but what nobody corrected in these is the model's own answer, and counts as
-    right.
+    with a column for the photo (such as path, file or image) and one for what it truly shows (truth, true_label,
+    answer, label, class or category; the first of them that is there). So the table counts that the service's page
+    lets you take away after your corrections, and that of `clothing predict` after you corrected its column label, or
+    added a column truth: but what nobody corrected in these is the model's own answer, and counts as right.
 
     Labels may be spelled like t-shirt or Tshirt. Photos with a label that is no class of the model (as Not sure,
     Other and Skip) are left out, and counted.
@@ -150,6 +150,7 @@ def command(
         "model": {"path": str(classifier.path), "name": classifier.card.name},
         **(evaluation.figures() if measured else {"photos": 0}),
         "left_out": left_out,
+        "passed_over": sorted([*listing.ignored, *(f"{label}/" for label in listing.empty)]),
         "unreadable": unreadable,
         "unchecked_labels": listing.guessed,
         "learned_from": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
@@ -258,6 +259,9 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Left out", f"labels that are no class of the model: {_tell(left_out['labels'])}"
     if left_out["reasons"]:
         yield "Left out", _tell(left_out["reasons"])
+    if passed := report["passed_over"]:
+        names = ", ".join(passed[:_FEW]) + (", …" if len(passed) > _FEW else "")
+        yield "Passed over", f"by their names no photos of a class ({len(passed):,}): {names}"
     if guessed:
         yield (
             "Caution",
@@ -267,7 +271,7 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if unnamed := left_out["labels"].get("Not sure"):
             yield "Caution", f"nobody named {_count(unnamed, 'photo')} that it was not sure of: the hardest are missing"
     if report["learned_from"]:
-        yield "Caution", "the model learned from photos of this dataset, so the figures flatter"
+        yield "Caution", "the model learned from the Clothing dataset; if these photos are of it, the figures flatter"
     if report["unreadable"]:
         count = _count(len(report["unreadable"]), "photo")
         yield "Unreadable", f"{count}; all figures are of the others" if report["photos"] else count

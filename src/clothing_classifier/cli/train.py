@@ -18,15 +18,15 @@ from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
     from clothing_classifier.card import ModelFile
-    from clothing_classifier.runs import SplitChoice
+    from clothing_classifier.runs import OwnSettings, SplitChoice
     from clothing_classifier.training.fit import Step
 
 _HELP = """Train a classifier, and measure it on photos that it has not seen.
 
 Without APPROACH: a model of your own classes, in minutes and without a GPU. Give each class a folder of photos, 30 or
-more of each, and the folder that these lie in as --data. A model that is there already (the one that ships, or --base)
-looks at each photo once, and a new last layer is solved for on what it sees. That is kept in the user's cache, so the
-same command again is quick. Needs the extra `own`, and no torch.
+more of each, and the folder that these lie in as --data; or a table of labels, as `clothing evaluate` takes it. A model
+that is there already (the one that ships, or --base) looks at each photo once, and a new last layer is solved for on
+what it sees. That is kept in the user's cache, so the same command again is quick. Needs the extra `own`, and no torch.
 
 With APPROACH: a network is trained. Needs the extra `train`.
 
@@ -67,7 +67,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--data",
                 required=True,
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                type=click.Path(exists=True, path_type=Path),
                 help="The dataset's folder, in any edition, or a folder with one folder of photos per class.",
             ),
             click.option(
@@ -145,6 +145,12 @@ def require_own() -> None:
     "where senders are known. Your own classes are judged in five folds, everything else on one part of the photos.",
 )
 @click.option(
+    "--photos",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Without APPROACH: where the paths in a table start from.  [default: the table's folder; if nothing is there, "
+    "the current one]",
+)
+@click.option(
     "--base",
     metavar="MODEL",
     type=click.Path(path_type=Path),
@@ -172,17 +178,25 @@ def command(
     weights_licence: str | None,
     device: str,
     epochs: int | None,
+    photos: Path | None,
     base: Path | None,
     backbone: str | None,
     crossvals: tuple[Path, ...],
 ) -> None:
     if approach is None:
         refuse_options(context)
-        _train_own(data, out, base, split, seed)
+        if photos is not None and data.is_dir():
+            raise click.UsageError("--photos says where the paths in a table start from, and --data is a folder")
+        require_own()
+        from clothing_classifier.runs import OwnSettings
+
+        _train_own(OwnSettings(data=data, out=out, photos=photos, base=base, split=split, seed=seed))
         return
-    if base is not None:
+    if base is not None or photos is not None:
         raise click.UsageError(
-            "--base is for your own classes, without APPROACH; an approach starts from --weights.", context
+            "--base and --photos are for your own classes, without APPROACH; an approach starts from --weights, and "
+            "takes a folder.",
+            context,
         )
     if split and crossvals:
         raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
@@ -229,22 +243,21 @@ def refuse_options(context: click.Context) -> None:
     Raises:
         UsageError: one of them was given; the message names it and the reason.
     """
-    for name in context.params.keys() - {"approach", "data", "out", "split", "seed", "base"}:
+    for name in context.params.keys() - {"approach", "data", "out", "split", "seed", "photos", "base"}:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             reason = _REFUSED.get(name, "only an approach can do that")
             option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
             raise click.UsageError(f"{option} needs an APPROACH: {reason}.", context)
 
 
-def _train_own(data: Path, out: Path, base: Path | None, split: SplitChoice | None, seed: int) -> None:
-    require_own()
+def _train_own(settings: OwnSettings) -> None:
     from clothing_classifier.card import read_model
     from clothing_classifier.dataset import read_manifest
-    from clothing_classifier.runs import OwnSettings, train_own
+    from clothing_classifier.runs import train_own
 
     reporter = Terminal()
     try:
-        metrics = train_own(OwnSettings(data=data, out=out, base=base, split=split, seed=seed), reporter)
+        metrics = train_own(settings, reporter)
     except KeyboardInterrupt:
         reporter.end()
         click.echo("Stopped. Repeat the command to go on; what the photos look like is kept.", err=True)
@@ -254,9 +267,9 @@ def _train_own(data: Path, out: Path, base: Path | None, split: SplitChoice | No
         raise click.ClickException(printable(str(error))) from error
     finally:
         reporter.end()
-    manifest = read_manifest(out / "manifest.csv")
+    manifest = read_manifest(settings.out / "manifest.csv")
     left_out = {photo.path: photo.dropped for photo in manifest.photos if photo.dropped}
-    for line in describe_own(read_model(out / "model.onnx"), metrics, left_out):
+    for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out):
         click.echo(printable(line))
 
 
@@ -275,6 +288,10 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
         kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
         told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
         yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
+    if passed := card.data.get("passed_over"):
+        yield f"Passed over: {passed} files and folders, by their names no photos; `clothing data check` has them."
+    if guessed := card.data.get("unchecked_labels"):
+        yield f"{guessed} labels of the table may be a model's own, uncorrected; it has learned from them as if right."
     counts = card.data["classes"]
     yield from describe_classes(figures, counts)
     for part, row in metrics.items():

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from clothing_classifier.cores import MOST_WORKERS, available_cores
-from clothing_classifier.dataset.editions import Size, list_photos
+from clothing_classifier.dataset.editions import Listing, Size, list_photos
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo
-from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, open_picture
+from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, open_picture
+from clothing_classifier.taxonomy import CLASSES
 
 _LARGEST_SENDERS: Final = 10
+_COLUMNS: Final = ("path", "label", "sender", "fold", "part", "predicted")  # of predictions.csv, beside the classes
+_LOSING: Final = ("unreadable", "exact copy", "contradictory copies")
 _NAMED: Final = 3
 
 # What is measured on the test part is what counts, so a copy in it is the one that stays.
@@ -57,22 +60,46 @@ class Findings:
         """The groups of photos whose files are the same byte for byte, whether kept or dropped."""
         return tuple(tuple(group) for group in _group_copies(self.manifest.photos).values())
 
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The classes of which no photo can be used, sorted: all are unreadable or copies, or there is none."""
+        lost = {p.label for p in self.manifest.photos if p.label and _kind(p.dropped) in _LOSING}
+        if self.manifest.edition.startswith(("GitHub", "Kaggle")):  # whose other labels are dropped anyway
+            lost &= {*CLASSES}
+        return tuple(sorted({*lost, *self.empty} - {*self.manifest.classes}))
+
     def require_classes(self) -> None:
         """Make sure that there is something to learn.
 
         Raises:
-            DatasetError: fewer than two classes have photos that can be used, or one has a name that no model may have.
+            DatasetError: fewer than two classes have photos that can be used, one of them has none, or has a name that
+                no model may have.
         """
         root, classes = self.manifest.root, self.manifest.classes
         for name in classes:
             if not name.isprintable() or not name.strip():
                 raise DatasetError(f"{root}: the class {name!r} has a name that cannot be shown; rename its folder")
+            if name in _COLUMNS:
+                raise DatasetError(f"{root}: the class {name} is called like a column of results; rename its folder")
         if len(classes) == 1:
             raise DatasetError(f"{root}: there is only one class, {classes[0]}; a classifier needs two or more")
         if not classes:
             reasons = Counter(_kind(photo.dropped) for photo in self.manifest.photos).most_common(_NAMED)
             told = ", ".join(f"{reason} ({count})" for reason, count in reasons)
+            unknown = sorted(
+                {_detail(p.dropped) for p in self.manifest.photos if p.dropped.startswith("unknown label")}
+            )
+            if unknown:
+                told += (
+                    f", such as {', '.join(unknown[:_NAMED])}; images.csv has the Clothing dataset's labels. For "
+                    "your own classes put each into a folder of its name, or give `clothing train` the table itself"
+                )
             raise DatasetError(f"{root}: none of the {len(self.manifest.photos)} photos can be used: {told}")
+        if self.lost:
+            raise DatasetError(
+                f"{root}: no photo can be used of {', '.join(self.lost)} (`clothing data check` says why); add photos, "
+                "or take the folder away"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures in the form of JSON; counts are of photos unless a key says otherwise."""
@@ -102,7 +129,7 @@ class Findings:
 
 
 def check_dataset(
-    root: Path,
+    root: Path | Listing,
     *,
     size: Size | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -116,7 +143,7 @@ def check_dataset(
     the validation part, then the first by path. If their labels contradict each other, none stays.
 
     Args:
-        root: the dataset's folder, in any edition.
+        root: the dataset's folder, in any edition, or the list of its photos.
         size: which photos of Kaggle's edition; by default the compressed ones, or those that are there.
         progress: called with the number of photos opened and the number of all.
         limits: on bytes and pixels of a photo.
@@ -128,11 +155,11 @@ def check_dataset(
     Raises:
         DatasetError: no edition is recognised, see `clothing_classifier.dataset.editions.list_photos`.
     """
-    listing = list_photos(Path(root), size)
+    listing = root if isinstance(root, Listing) else list_photos(Path(root), size)
     opened: list[Photo] = []
     pool = ThreadPoolExecutor(workers or min(available_cores(), MOST_WORKERS), "open")
     try:
-        for photo in pool.map(partial(_open, listing.root, limits), listing.photos):
+        for photo in pool.map(partial(_open, listing.root, limits), sorted(listing.photos, key=lambda p: p.path)):
             opened.append(photo)
             if progress is not None:
                 progress(len(opened), len(listing.photos))
@@ -179,7 +206,9 @@ def _open(root: Path, limits: Limits, photo: Photo) -> Photo:
         sha256 = digest.hexdigest()
         picture = open_picture(path, name=photo.path, limits=limits)
     except PhotoError as error:
-        return replace(photo, sha256=sha256, dropped=f"unreadable: {error.reason}")
+        return replace(photo, sha256=sha256, dropped=f"unreadable: {error.reason.removesuffix(RAISE_LIMIT)}")
+    except FileNotFoundError:
+        return replace(photo, dropped="unreadable: does not exist")
     except OSError as error:
         return replace(photo, sha256=sha256, dropped=f"unreadable: cannot be read ({error.strerror})")
     return replace(photo, sha256=sha256, width=picture.width, height=picture.height)

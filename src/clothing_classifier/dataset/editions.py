@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from clothing_classifier.dataset.manifest import DatasetError, Photo
-from clothing_classifier.images import SUFFIXES
+from clothing_classifier.images import SUFFIXES, SYSTEM_FOLDERS
 from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, TOP_10, canonical_label
 
 Size = Literal["compressed", "original"]
@@ -35,14 +36,19 @@ TABLE: Final = "images.csv"
 
 _SIZES: Final[dict[Size, str]] = {"compressed": "images_compressed", "original": "images_original"}
 _GITHUB: Final = "images"
-_PARTS: Final = {
+PARTS: Final = {
     "train": "train",
+    "training": "train",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
-_SYSTEM_FILES: Final = {"__macosx", "thumbs.db", "desktop.ini"}
+"""What people call the parts of their data, in lower case, and what these are called here."""
+
+_SYSTEM_FILES: Final = {*SYSTEM_FOLDERS, "thumbs.db", "desktop.ini"}
 YES: Final = {"true", "1", "yes"}
 _NO: Final = {"false", "0", "no"}
 
@@ -98,9 +104,16 @@ def list_photos(folder: Path, size: Size | None = None) -> Listing:
     tables = {_GITHUB, *_SIZES.values()} & set(found.folders)
     if tables and tables == set(found.folders):
         raise DatasetError(f"{root}: {TABLE} is missing beside {' and '.join(f'{name}/' for name in sorted(tables))}")
-    parts = [name for name in found.folders if name.lower() in _PARTS]
-    if len({_PARTS[name.lower()] for name in parts}) > 1 and any(_look(root / name).folders for name in parts):
+    parts = [name for name in found.folders if name.lower() in PARTS]
+    if len({PARTS[name.lower()] for name in parts}) > 1 and any(_look(root / name).folders for name in parts):
         return _list_parts(root, found, parts)
+    for name in parts:
+        content = _look(root / name)
+        if content.folders and not content.photos:
+            raise DatasetError(
+                f"{root}: {name}/ holds folders like a part of the data, and is no class beside the others; call the "
+                "parts train, validation and test, or give that folder another name if it is a class"
+            )
     return _list_classes(root, found)
 
 
@@ -200,7 +213,7 @@ def _list_classes(root: Path, found: _Content) -> Listing:
     for name in found.folders:
         for path, is_photo in _walk(root, name, passed):
             if is_photo:
-                photos.append(Photo(path, label=name))
+                photos.append(Photo(path, label=_normal(name)))
             else:
                 ignored.append(path)
     if not photos:
@@ -210,7 +223,7 @@ def _list_classes(root: Path, found: _Content) -> Listing:
             f"{root}: no photos are recognised; the folder should hold {TABLE} beside images/ (or images_compressed/), "
             "or train/, validation/ and test/, or a folder of photos per class"
         )
-    empty = tuple(sorted(set(found.folders) - {photo.label for photo in photos}))
+    empty = tuple(sorted({*map(_normal, found.folders)} - {photo.label for photo in photos}))
     return Listing(root, "folder per class", _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
 
 
@@ -218,7 +231,7 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     photos: list[Photo] = []
     ignored = [*found.photos, *found.other, *(f"{name}/" for name in found.folders if name not in parts)]
     contents = {part: _look(root / part) for part in parts}
-    known = {name: canonical_label(name) for content in contents.values() for name in content.folders}
+    known = {_normal(name): canonical_label(name) for content in contents.values() for name in content.folders}
     # Folders that spell a class in another way than the subset does, "trousers", are of a person's own classes.
     published = {name.lower() for name in known} <= {label.lower() for label in TOP_10}
     for part, content in contents.items():
@@ -226,10 +239,10 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
         ignored += [f"{part}/{name}" for name in (*content.files, *content.other)]
         passed = frozenset({_identity(root), _identity(root / part)})
         for name in content.folders:
-            label = known[name] if published else name
+            label = known[_normal(name)] if published else _normal(name)
             for path, is_photo in _walk(root, f"{part}/{name}", passed):
                 if is_photo:
-                    photos.append(Photo(path, label=label, part=_PARTS[part.lower()]))
+                    photos.append(Photo(path, label=label, part=PARTS[part.lower()]))
                 else:
                     ignored.append(path)
     if not photos:
@@ -238,6 +251,11 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     classes = known.values() if published else known
     empty = tuple(sorted({label for label in classes if label} - {photo.label for photo in photos}))
     return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
+
+
+def _normal(name: str) -> str:
+    """Return a folder's name as a label: file systems differ in how they spell letters with accents."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _by_path(photos: Iterable[Photo]) -> tuple[Photo, ...]:
@@ -330,7 +348,10 @@ def _read_table(path: Path) -> list[_Row]:
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            first = file.readline()
+            file.seek(0)
+            # A spreadsheet writes what its country writes.
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
             header = [name.strip().casefold() for name in next(reader, [])]
             for column, count in Counter(header).items():
                 if count > 1 and column in ("image", "label", "sender_id", "kids"):

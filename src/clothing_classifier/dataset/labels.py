@@ -17,15 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from clothing_classifier.dataset.editions import YES, Listing
+from clothing_classifier.dataset.editions import PARTS, YES, Listing
 from clothing_classifier.dataset.manifest import DatasetError, Photo
 from clothing_classifier.images import SUFFIXES
 from clothing_classifier.taxonomy import canonical_label
 
-PHOTO_COLUMNS: Final = ("path", "name", "file", "filename", "image", "photo")
+PHOTO_COLUMNS: Final = ("path", "name", "file", "filename", "image", "photo", "image_path", "file_path", "filepath")
 """Columns that may say which photo a row is about; the first of them that is there does."""
 
-LABEL_COLUMNS: Final = ("truth", "true_label", "answer", "label", "class", "category")
+LABEL_COLUMNS: Final = ("truth", "true_label", "answer", "label", "class", "category", "class_name")
 """Columns that may say what it shows, likewise."""
 
 _SENDER_COLUMNS: Final = ("sender", "sender_id")
@@ -33,6 +33,7 @@ _KNOWN: Final = {*PHOTO_COLUMNS, *LABEL_COLUMNS, *_SENDER_COLUMNS, "part", "drop
 _PREDICTED: Final = {"label", "probability", "sure"}
 _DELIMITERS: Final = ",;\t"  # a spreadsheet writes what its country writes
 _SHOWN: Final = 10
+_NOT_UTF8: Final = "{table}: is not UTF-8 text; save it again as CSV in UTF-8"
 
 # The page puts an apostrophe before what a spreadsheet would compute; see service/page/csv.js.
 _GUARDED: Final = re.compile("\\A'(?=[\t\r\n ]*[=+\\-@＝＋－＠]|[\t\r\n])")
@@ -67,7 +68,8 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
             if not photo.path.strip():
                 missing.append(f"(no name, line {line})")
                 continue
-            known = photos.setdefault(photo.path, photo)
+            key = photo.path.removeprefix("./")  # as find writes it
+            known = photos.setdefault(key, photo)
             if known is photo:
                 guessed.update([photo.path] * is_guess)
             elif _meaning(known) == _meaning(photo):
@@ -75,16 +77,22 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
             else:
                 both = " and ".join(other.label or other.dropped for other in (known, photo))
                 reason = known.dropped if known.dropped.startswith("contradict") else f"contradictory rows: {both}"
-                photos[photo.path] = Photo(photo.path, label=None, dropped=reason)
-                guessed.discard(photo.path)
+                photos[key] = Photo(known.path, label=None, dropped=reason)
+                guessed.discard(known.path)
     except OSError as error:
         raise DatasetError(f"{table}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{table}: is not UTF-8 text; save it again as CSV in UTF-8") from error
+        raise DatasetError(_NOT_UTF8.format(table=table)) from error
     if not photos:
         raise DatasetError(f"{table}: names no photos")
+    paths = [photo.path for photo in photos.values()]
+    root = _find_root(table, [table.parent, Path()] if folder is None else [folder], paths)
+    for photo in photos.values():
+        lost = _is_escaped(photo.path) and not os.path.lexists(os.path.join(root, photo.path))
+        if lost or _is_escaped((photo.label or "") + photo.dropped):
+            raise DatasetError(_NOT_UTF8.format(table=table))
     return Listing(
-        root=_find_root(table, [table.parent, Path()] if folder is None else [folder], list(photos)),
+        root=root,
         edition="table",
         photos=tuple(photos.values()),
         rows=rows,
@@ -92,6 +100,11 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
         repeated=repeated,
         guessed=len(guessed),
     )
+
+
+def _is_escaped(text: str) -> bool:
+    """Say whether bytes that are not UTF-8 stand in a text: of file names they are kept as they are."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def _meaning(photo: Photo) -> str | None:
@@ -104,9 +117,9 @@ def _find_root(table: Path, folders: Sequence[Path], paths: Sequence[str]) -> Pa
         if any(os.path.exists(os.path.join(folder, path)) for path in paths):
             return folder
     tried = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in folders))
-    raise DatasetError(
-        f"{table}: none of its photos, such as {paths[0]}, is in {tried}; say by --photos where they are"
-    )
+    of_windows = os.sep != "\\" and "\\" in paths[0]
+    do = "write / for \\ in its paths" if of_windows else "say by --photos where they are"
+    raise DatasetError(f"{table}: none of its photos, such as {paths[0]}, is in {tried}; {do}")
 
 
 def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
@@ -143,7 +156,7 @@ def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
                         path,
                         label=None if dropped else label,
                         sender=next((values[c] for c in _SENDER_COLUMNS if values.get(c)), None),
-                        part=values.get("part") or None,
+                        part=PARTS.get(values.get("part", "").casefold()),
                         dropped=dropped,
                     ),
                     not dropped and (unchanged if of_page else of_predict),

@@ -86,7 +86,10 @@ class Manifest:
         It is the same wherever the dataset lies and in whatever order and form (NFC or NFD) a file system lists it.
         """
         lines = sorted(
-            json.dumps([photo.sha256, photo.label, unicodedata.normalize("NFC", photo.path)]) for photo in self.kept
+            json.dumps(
+                [photo.sha256, *(text and unicodedata.normalize("NFC", text) for text in (photo.label, photo.path))]
+            )
+            for photo in self.kept
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from clothing_classifier.dataset import Manifest
     from clothing_classifier.training.fit import Step
 
 
@@ -48,6 +49,20 @@ class Silent:
 
     def step(self, step: Step, epochs: int) -> None:
         """Pass over it."""
+
+
+def require_apart(out: Path, manifest: Manifest) -> None:
+    """Make sure that a run's folder is not taken for a class of its own data the next time.
+
+    Raises:
+        RunError: the data are folders of classes, and the run's folder lies among them.
+    """
+    inside = manifest.root.resolve() in out.resolve().parents
+    if inside and manifest.edition.startswith("folder per class"):
+        raise RunError(
+            f"{out}: lies in the folder of the photos, where folders are classes; choose an --out outside of it, and "
+            "take that folder away if it is there"
+        )
 
 
 def claim(out: Path, config: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ neither torch nor a GPU. What it leaves behind:
 =================== ====================================================================================
 
 Where the data have train, validation and test folders, the head learns from the first, is calibrated on the second
-and judged on the third. Otherwise all photos judge, calibrate and teach: in folds first, each calibrated by the others,
-which gives the figures; and then the head that is kept learns from all of them.
+and judged on the third. With only one of the latter two, that one judges, and the first calibrates in folds. Otherwise
+all photos judge, calibrate and teach: in folds first, each calibrated by the others, which gives the figures; and then
+the head that is kept learns from all of them.
 """
 
 from __future__ import annotations
@@ -35,20 +36,24 @@ import numpy.typing as npt
 
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
-from clothing_classifier.classifier import BATCH, Classifier
+from clothing_classifier.classifier import BATCH, NOT_SURE, Classifier
 from clothing_classifier.cores import available_cores
-from clothing_classifier.dataset import Findings, Manifest, check_dataset
+from clothing_classifier.dataset import Manifest, check_dataset
+from clothing_classifier.dataset.editions import Listing, list_photos
+from clothing_classifier.dataset.labels import read_labels
 from clothing_classifier.runs.folder import (
     Reporter,
     RunError,
     Silent,
     claim,
     find_commit,
+    require_apart,
     to_json,
     write_bytes,
     write_table,
 )
 from clothing_classifier.runs.photos import SplitChoice
+from clothing_classifier.taxonomy import canonical_label
 from clothing_classifier.training.splits import PARTS, assign_folds
 
 if TYPE_CHECKING:
@@ -62,6 +67,8 @@ FOLDS: Final = 5
 FEWEST: Final = 3
 """Photos of a class without which nothing can be said about it."""
 
+_ATTEMPTS: Final = 10
+"""Seeds that photos are divided by until no class is in one fold alone: the head that judges it would not know it."""
 
 SPARED: Final = 0.05
 """Share of the photos that may go without an answer so that strangers do too."""
@@ -80,9 +87,9 @@ _CHUNK: Final = 256
 _PROTOCOLS: Final[Mapping[SplitChoice, str]] = {
     "random": "{folds} folds, stratified by class at random, near copies in one fold",
     "sender": "{folds} folds, stratified by class, no sender in two folds",
-    "given": "the data's own train, validation and test folders",
+    "given": "the data's own parts",
 }
-_OWN_EDITIONS: Final = ("folder per class", "folder per class, in parts")
+_OWN_EDITIONS: Final = ("folder per class", "folder per class, in parts", "table")
 
 Embeddings = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating[Any]]
@@ -94,12 +101,13 @@ class OwnSettings:
     """What a person chooses for a model of classes of their own.
 
     Attributes:
-        data: a folder with a folder of photos per class, or any edition of the dataset.
+        data: a folder with a folder of photos per class, any edition of the dataset, or a table of labels.
         out: the run's folder; made if it is not there.
         base: the model file whose features are used; ``None`` for the one that ships.
         split: how photos are divided; ``None`` takes the data's own parts where there are some, keeps senders apart
             where they are known, and otherwise leaves it to chance.
         seed: what all random numbers come from.
+        photos: where the paths in a table start from, see `read_labels`.
     """
 
     data: Path
@@ -107,10 +115,13 @@ class OwnSettings:
     base: Path | None = None
     split: SplitChoice | None = None
     seed: int = 0
+    photos: Path | None = None
 
     def describe(self, protocol: SplitChoice) -> str:
         """Return the command that makes the run again; paths are shortened to their last part, machines differ."""
         words = ["clothing", "train", "--data", self.data.resolve().name, "--out", self.out.resolve().name]
+        if self.photos is not None:
+            words += ["--photos", self.photos.resolve().name]
         if self.base is not None:
             words += ["--base", self.base.name]
         return shlex.join([*words, "--split", protocol, "--seed", str(self.seed)])
@@ -143,11 +154,13 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     size = _measure_base(base, classifier, settings.seed)
 
     reporter.stage("Checking the photos")
-    findings = check_dataset(settings.data, progress=reporter.progress)
+    listing = _list(settings)
+    findings = check_dataset(listing, progress=reporter.progress)
+    require_apart(settings.out, findings.manifest)
     findings.require_classes()
     manifest = findings.manifest
     protocol = _choose_protocol(settings, manifest)
-    _require_photos(settings.data, findings, protocol)
+    _require_photos(settings.data, manifest, protocol)
     origin = _describe_base(base)
     config = {
         "kind": "own classes",
@@ -169,8 +182,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     promise = learned.promise
 
     note = _PROTOCOLS[protocol].format(folds=learned.folds) + f"; seed {settings.seed}"
-    if _knows(origin, manifest):
-        note += "; the base model has learned from photos of this dataset, so these figures flatter"
+    note += _warn(origin, manifest)
     metrics = {part: {"protocol": note, **figures} for part, figures in learned.metrics.items()}
     counts = Counter(photo.label for photo in manifest.kept)
     parts = Counter(photo.part for photo in manifest.kept)
@@ -188,11 +200,13 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
             "photos": len(manifest.kept),
             "classes": {label: counts[label] for label in manifest.classes},
             "left_out": len(manifest.photos) - len(manifest.kept),
+            "passed_over": len(findings.ignored),
+            "unchecked_labels": listing.guessed,
             "near_copies": photos.copies,
             "all_alike": list(photos.all_alike),
             "one_sender": list(photos.one_sender),
             **(
-                {"parts": {part: parts[part] for part in PARTS}, "taught_test_photos": photos.taught}
+                {"parts": {part: parts[part] for part in PARTS if parts[part]}, "taught_test_photos": photos.taught}
                 if protocol == "given"
                 else {"folds": learned.folds}
             ),
@@ -233,7 +247,7 @@ class _Photos:
         all_alike: the classes whose photos are all near copies of each other; theirs are groups of their own.
         one_sender: the classes whose photos are all of one sender, where folds go by sender; likewise, as otherwise no
             head that judges them would have seen one.
-        taught: how many photos of the test part have near copies among those that teach.
+        taught: how many photos of the part that judges have near copies among those that teach.
     """
 
     manifest: Manifest
@@ -260,7 +274,7 @@ class _Photos:
             _set_apart(groups, np.isin(truth, lone))
         groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         parts = np.array([photo.part or "" for photo in kept])
-        taught = int(np.isin(groups[parts == "test"], groups[parts == "train"]).sum())
+        taught = int(np.isin(groups[parts == _choose_judges(manifest)], groups[parts == "train"]).sum())
         all_alike, one_sender = (tuple(labels[number] for number in numbers) for numbers in (alike, lone))
         return cls(manifest, views, truth, groups, copies, all_alike, one_sender, taught)
 
@@ -293,12 +307,8 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     from clothing_classifier.training.calibration import soften
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
-    folds = _assign(photos, settings.seed)
+    folds, logits = _judge_in_folds(photos, np.ones(len(truth), bool), settings.seed)
     count = int(folds.max()) + 1
-    logits = np.empty((len(truth), len(labels)), np.float32)
-    for fold in range(count):
-        judged = folds == fold
-        logits[judged] = photos.solve(~judged, settings.seed).compute_logits(photos.views[0][judged])
     probabilities = np.empty(logits.shape)
     temperatures = []
     for fold in range(count):
@@ -348,17 +358,24 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     parts = np.array([photo.part for photo in kept])
-    head = photos.solve(parts == "train", settings.seed)
+    teaching, judges = parts == "train", _choose_judges(photos.manifest)
+    head = photos.solve(teaching, settings.seed)
     logits = head.compute_logits(photos.views[0])
-    calibrating = parts == "validation"
-    temperature = calibrate(logits[calibrating], truth[calibrating])
+    calibrating, found, folds = parts == "validation", logits, 0
+    if judges == "validation" or not calibrating.any():
+        calibrating, (numbers, found) = teaching, _judge_in_folds(photos, teaching, settings.seed)
+        folds = int(numbers.max()) + 1
+    temperature = calibrate(found[calibrating], truth[calibrating])
+    promise = make_promise(soften(found[calibrating], temperature), truth[calibrating])
+    chosen_on = f"{'train' if folds else 'validation'} part, {int(calibrating.sum())}"
+    chosen_on += f", in {folds} folds" if folds else ""
     probabilities = soften(logits, temperature)
-    chosen_on = int(calibrating.sum())
-    promise = make_promise(probabilities[calibrating], truth[calibrating])
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[Sequence[Any]] = []
     for part in ("validation", "test"):
         chosen = np.flatnonzero(parts == part)
+        if not len(chosen):
+            continue
         metrics[part] = measure(truth[chosen], probabilities[chosen], labels, threshold=promise.threshold)
         for index in chosen.tolist():
             row = probabilities[index]
@@ -367,12 +384,34 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     return _Learned(
         head=head,
         temperature=temperature,
-        promise=promise.judged(**metrics["test"]["sure"], photos=metrics["test"]["photos"]),
-        measured_on=f"the test part, {metrics['test']['photos']} photos; chosen on the validation part, {chosen_on}",
+        promise=promise.judged(**metrics[judges]["sure"], photos=metrics[judges]["photos"]),
+        measured_on=f"the {judges} part, {metrics[judges]['photos']} photos; chosen on the {chosen_on}",
         metrics=metrics,
         table=(("path", "part", "label", "predicted", *labels), rows),
         folds=0,
     )
+
+
+def _choose_judges(manifest: Manifest) -> str:
+    """Return the part that judges, where the data come in parts."""
+    return "test" if any(photo.part == "test" for photo in manifest.kept) else "validation"
+
+
+def _judge_in_folds(
+    photos: _Photos, among: npt.NDArray[np.bool_], seed: int
+) -> tuple[Integers, npt.NDArray[np.float32]]:
+    """Judge each of the photos by a head that learned from the other folds of them.
+
+    Returns:
+        The fold of each photo, -1 for the others; and logits ``float32 [N, classes]``, of the others 0.
+    """
+    folds = np.full(len(photos.truth), -1)
+    folds[among] = _assign(photos, among, seed)
+    logits = np.zeros((len(folds), len(photos.labels)), np.float32)
+    for fold in range(int(folds.max()) + 1):
+        judged = folds == fold
+        logits[judged] = photos.solve(among & ~judged, seed).compute_logits(photos.views[0][judged])
+    return folds, logits
 
 
 def find_copies(embeddings: Embeddings, alike: float = ALIKE) -> Integers:
@@ -470,32 +509,51 @@ def _measure_base(base: ModelFile, classifier: Classifier, seed: int) -> int:
     return int(size)
 
 
+def _list(settings: OwnSettings) -> Listing:
+    """Return the photos. In a table "not sure" is no label, and of a class's spellings the most frequent one counts."""
+    if settings.data.is_dir():
+        return list_photos(settings.data)
+    listing = read_labels(settings.data, settings.photos)
+    spellings = Counter(photo.label for photo in listing.photos if photo.label)
+    common: dict[str, str] = {}
+    for label, _ in spellings.most_common():
+        common.setdefault(_meaning(label), label)
+    photos = []
+    for photo in listing.photos:
+        if photo.label is not None and photo.label.casefold() == NOT_SURE:
+            photo = replace(photo, label=None, dropped="label not sure")
+        elif photo.label is not None:
+            photo = replace(photo, label=common[_meaning(photo.label)])
+        photos.append(photo)
+    return replace(listing, photos=tuple(photos))
+
+
+def _meaning(label: str) -> str:
+    return (canonical_label(label) or label).casefold()
+
+
 def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
     given = all(photo.part for photo in manifest.kept)
     known = any(photo.sender is not None for photo in manifest.kept)
     if settings.split == "given" and not given:
-        raise RunError(f"{settings.data}: has no train, validation and test folders; choose another --split")
+        raise RunError(f"{settings.data}: does not come in train, validation and test parts; choose another --split")
     if settings.split == "sender" and not known:
         raise RunError(f"{settings.data}: names no senders; choose another --split")
     return settings.split or ("given" if given else "sender" if known else "random")
 
 
-def _require_photos(data: Path, findings: Findings, protocol: SplitChoice) -> None:
+def _require_photos(data: Path, manifest: Manifest, protocol: SplitChoice) -> None:
     """Make sure that there is something to learn of each class, and something to judge by."""
-    manifest = findings.manifest
     photos = manifest.kept
     where = "to learn from"
     if protocol == "given":
-        for part in PARTS:
+        for part in ("train", _choose_judges(manifest)):
             if not any(photo.part == part for photo in photos):
                 raise RunError(f"{data}: the {part} part has no photos; add some, or choose another --split")
         photos = tuple(photo for photo in photos if photo.part == "train")
         where = "in the train part"
     counts = Counter(photo.label for photo in photos)
     few = [f"{label} ({counts[label]})" for label in manifest.classes if counts[label] < FEWEST]
-    # A class of which nothing at all could be used is in no list of classes, and must not vanish unsaid.
-    lost = Counter(photo.label for photo in manifest.photos if photo.label and photo.dropped.startswith("unreadable"))
-    few += [f"{label} (0)" for label in sorted({*lost, *findings.empty} - {*manifest.classes, None})]
     if few:
         raise RunError(
             f"{data}: too few photos {where} ({FEWEST} a class at least, better 30): {', '.join(few)}; add photos, or "
@@ -517,11 +575,14 @@ def _describe_base(base: ModelFile) -> dict[str, Any]:
     }
 
 
-def _knows(origin: Mapping[str, Any], manifest: Manifest) -> bool:
-    """Say whether the base model learned from this dataset, in this edition or another."""
+def _warn(origin: Mapping[str, Any], manifest: Manifest) -> str:
+    """Return what to add to the protocol where the base model learned from these photos, or may have."""
     taught = origin["data"]
-    published = all(edition not in (None, *_OWN_EDITIONS) for edition in (taught.get("edition"), manifest.edition))
-    return published or taught.get("digest") == manifest.digest
+    if taught.get("digest") == manifest.digest:
+        return "; the base model has learned from these photos, so these figures flatter"
+    if all(edition not in (None, *_OWN_EDITIONS) for edition in (taught.get("edition"), manifest.edition)):
+        return "; the base model has learned from the Clothing dataset: if these photos are of it, the figures flatter"
+    return ""
 
 
 def _embed(classifier: Classifier, model: str, size: int, manifest: Manifest, reporter: Reporter) -> Embeddings:
@@ -560,20 +621,24 @@ def _join(groups: Integers, senders: Sequence[str | None]) -> Integers:
     return np.asarray(connected_components(links, directed=False)[1][groups], np.int64)
 
 
-def _assign(photos: _Photos, seed: int) -> Integers:
-    """Give each photo its fold: five of them, or as many as the smallest class can fill."""
-    truth, groups = photos.truth, photos.groups
-    fewest = min(len(np.unique(groups[truth == number])) for number in range(len(photos.labels)))
-    folds = min(FOLDS, max(2, fewest))
+def _assign(photos: _Photos, among: npt.NDArray[np.bool_], seed: int) -> Integers:
+    """Give each of the photos its fold: five of them, or as many as the smallest class, or the groups, can fill."""
+    truth, groups = photos.truth[among], photos.groups[among]
     labels = [photos.labels[number] for number in truth]
     names = [str(group) for group in groups]
     grouped = len(set(names)) < len(names)
-    found = assign_folds(labels, names, "sender" if grouped else "random", folds=folds, seed=seed)
-    # Few large groups may leave a fold without photos.
-    numbers = np.unique(found, return_inverse=True)[1].astype(np.int64)
-    if numbers.max() == 0:
-        raise RunError(f"{photos.manifest.root}: the photos cannot be divided; add photos, or choose another --split")
-    return numbers
+    # With few folds of whole groups, all photos of a class are more often in one of them.
+    fewest = len(set(names)) if grouped else int(np.bincount(truth).min())
+    folds = min(FOLDS, max(2, fewest))
+    for attempt in range(_ATTEMPTS):
+        found = assign_folds(labels, names, "sender" if grouped else "random", folds=folds, seed=seed + attempt)
+        if all(len(np.unique(found[truth == number])) > 1 for number in np.unique(truth)):
+            # Few large groups may leave a fold without photos.
+            return np.unique(found, return_inverse=True)[1].astype(np.int64)
+    raise RunError(
+        f"{photos.manifest.root}: the photos cannot be divided so that each class is on both sides; add photos of "
+        "other senders, or choose another --split"
+    )
 
 
 def _shorten(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,9 @@ def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Pre
     for part in PARTS if protocol != "none" else ():
         if not (parts == part).any():
             raise RunError(f"{settings.data}: the {part} part has no photos; add some, or choose another --split")
+    untaught = sorted({*loaded.labels} - {loaded.labels[number] for number in loaded.truth[parts == "train"]})
+    if untaught and protocol != "none":
+        raise RunError(f"{settings.data}: the train part has no photos of {', '.join(untaught)}; add some to it")
     return _Prepared(loaded, parts, protocol)
 
 

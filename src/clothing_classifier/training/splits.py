@@ -52,6 +52,8 @@ def assign_folds(
         raise SplitError(f"too few photos to split (3 a class at least): {', '.join(small)}; add photos or drop it")
     if len(counts) < 2:
         raise SplitError("there is only one class; a classifier needs two or more")
+    if max(counts.values()) < folds:
+        raise SplitError(f"the largest class has {max(counts.values())} photos, too few for {folds} folds; add photos")
     groups = [sender if sender is not None else f"\0photo {number}" for number, sender in enumerate(senders)]
     if protocol == "sender":
         if all(sender is None for sender in senders):
