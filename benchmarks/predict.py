@@ -235,8 +235,9 @@ def endless(folder: str) -> Iterator[str]:
 
 def run_clothing(model: str, folder: str, seconds: float) -> dict[str, float]:
     """Measure `clothing_classifier.bulk`, which is what ``clothing predict`` runs."""
-    from clothing_classifier.bulk import predict_photos, share_cores
+    from clothing_classifier.bulk import predict_photos
     from clothing_classifier.classifier import Classifier
+    from clothing_classifier.cores import share_cores
 
     workers, together = share_cores()
     rows = predict_photos(Classifier.load(model, threads=together), endless(folder), threads=workers)
@@ -343,8 +344,9 @@ def measure_limit(model: str, folder: str, seconds: float) -> dict[str, float]:
     """Measure decoding alone and computing alone, each on all cores, and what the two could do at best together."""
     import numpy as np
 
-    from clothing_classifier.bulk import GROUP, share_cores
+    from clothing_classifier.bulk import GROUP
     from clothing_classifier.classifier import Classifier
+    from clothing_classifier.cores import share_cores
 
     workers, together = share_cores()
     classifier = Classifier.load(model, threads=together)

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clothing_classifier.bulk import GROUP, GROUP_ELSEWHERE, Row, find_photos, predict_photos, share_cores
+from clothing_classifier.bulk import GROUP, GROUP_ELSEWHERE, Row, find_photos, predict_photos
 from clothing_classifier.card import ModelError
 from clothing_classifier.classifier import Classifier
+from clothing_classifier.cores import share_cores
 from clothing_classifier.execution import Choice
 from clothing_classifier.images import PhotoError
 

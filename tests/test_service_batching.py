@@ -128,10 +128,41 @@ def test_stopping_lets_nobody_wait_for_ever() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_results_find_their_way_back(most: int) -> None:
+def test_so_many_are_computed_side_by_side_and_the_others_in_their_order() -> None:
     async def check() -> None:
-        batcher = Batcher(Recorder(), most=most)
+        compute = Recorder(hold=True)
+        batcher = Batcher(compute, most=1, workers=3)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit(number)) for number in range(1, 8)]
+        await until(lambda: len(compute.batches) == 3)
+        await asyncio.sleep(0.05)
+        assert sorted(compute.batches) == [[1], [2], [3]]
+        compute.go_on.set()
+        assert list(await asyncio.gather(*tasks)) == [2, 4, 6, 8, 10, 12, 14]
+        await batcher.stop()
+
+    asyncio.run(check())
+
+
+def test_failures_in_a_row_are_counted() -> None:
+    async def check() -> None:
+        batcher = Batcher(Recorder(), most=1)
+        batcher.start()
+        for wanted in (1, 2):
+            with pytest.raises(ArithmeticError):
+                await batcher.submit(13)
+            assert batcher.failures == wanted
+        await batcher.submit(1)
+        assert batcher.failures == 0
+        await batcher.stop()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("most", "workers"), [(1, 1), (3, 1), (1, 4), (3, 2)])
+def test_results_find_their_way_back(most: int, workers: int) -> None:
+    async def check() -> None:
+        batcher = Batcher(Recorder(), most=most, workers=workers)
         batcher.start()
         assert list(await asyncio.gather(*map(batcher.submit, range(20, 60)))) == [
             2 * number for number in range(20, 60)

@@ -303,6 +303,18 @@ def test_a_phone_takes_photos(visit: Visit, predictions: dict[str, Prediction]) 
     assert too_small == 0
 
 
+def test_photos_of_a_camera_are_told_apart_and_seen(visit: Visit, tmp_path: Path) -> None:
+    page = visit(**PHONE)
+    for number in range(4):
+        shutil.copy(EXAMPLES[number], tmp_path / "image.jpg")  # as some telephones call every photo
+        page.locator("#camera").set_input_files(tmp_path / "image.jpg")
+        expect(page.locator(".photo")).to_have_count(number + 1)
+        expect(page.locator(".photo").last).to_be_in_viewport()
+    wait_until_done(page, 4)
+    for name in ("image.jpg", "image 2.jpg", "image 3.jpg", "image 4.jpg"):
+        expect(card(page, name)).to_be_attached()
+
+
 def test_what_cannot_be_read_says_why_and_the_rest_goes_on(
     visit: Visit, predictions: dict[str, Prediction], tmp_path: Path
 ) -> None:
@@ -348,7 +360,12 @@ def test_each_reason_is_a_sentence(visit: Visit, tmp_path: Path) -> None:
         (failed("unreadable", crash), "Could not be read", f"This file {crash}."),
         (failed("not-reached", missed), "Not classified", f"It {missed}."),
         ({"status": 500, "json": problem}, "Not classified", "The service failed on this request."),
-        ({"status": 413, "body": "<p>"}, "Could not be read", "This file was refused by the service (status 413)."),
+        (
+            {"status": 413, "body": "<p>"},
+            "Could not be read",
+            "This file is larger than a server between this page and the service lets pass; make it smaller, or ask "
+            "who runs it.",
+        ),
     ]
     answers = iter([answer for answer, _, _ in cases])
     page.route("**/v1/predictions*", lambda route: route.fulfill(**next(answers)))
@@ -846,6 +863,51 @@ def test_a_busy_service_is_asked_again(visit: Visit, threshold: float) -> None:
         assert 503 in statuses
         expect(page.locator("#tally")).not_to_contain_text("failed")
         expect(page.locator("#banner")).to_be_hidden()
+
+
+@pytest.mark.parametrize("status", [429, 502, 504])
+def test_a_proxy_whose_service_comes_back_is_asked_again(visit: Visit, status: int) -> None:
+    """As while the service is started again behind it: no photo fails, and none is sent without end."""
+    page = visit(expected=f"status of {status}")
+    left = [6]
+
+    def refuse(route: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            route.continue_()
+        else:
+            route.fulfill(status=status, body="<html>of a proxy</html>", headers={"Retry-After": "1"})
+
+    page.route("**/v1/predictions*", refuse)
+    pick(page, *EXAMPLES[:8])
+    expect(page.locator("#banner")).to_contain_text("The service is busy.")
+    wait_until_done(page, 8)
+    expect(page.locator("#tally")).not_to_contain_text("failed")
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_all_that_failed_can_be_tried_again_at_once(visit: Visit) -> None:
+    page = visit(expected="status of 500")
+    page.route("**/v1/predictions*", lambda route: route.fulfill(status=500, body="{}"))
+    pick(page, *EXAMPLES[:3])
+    expect(page.locator("#tally")).to_contain_text("3 failed")
+    page.unroute("**/v1/predictions*")
+    card(page, EXAMPLES[0].name).get_by_role("button", name="Try again").click()
+    expect(page.locator("#tally")).to_contain_text("2 failed")
+    page.get_by_role("button", name="Try 2 again").press("Enter")
+    wait_until_done(page, 3)
+    expect(page.locator("#tally")).not_to_contain_text("failed")
+    expect(page.locator("#again")).to_be_hidden()
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_the_page_works_behind_a_proxy_with_a_login(visit: Visit) -> None:
+    page = visit()
+    page.context.add_cookies([{"name": "session", "value": "mine", "url": page.url}])
+    with page.expect_request("**/v1/predictions*") as sent:
+        pick(page, EXAMPLES[0])
+    assert sent.value.all_headers()["cookie"] == "session=mine"
+    wait_until_done(page, 1)
 
 
 def test_a_file_that_is_gone_says_so(visit: Visit, tmp_path: Path) -> None:

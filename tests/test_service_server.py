@@ -379,10 +379,16 @@ def test_a_fault_of_the_service_is_told_without_its_inside(tiny_model: Path) -> 
         assert b"inside" not in content
         assert "x-content-type-options: nosniff" in text
         assert service.ask(READY)[0] == 200
+        for _ in range(2):
+            assert service.ask(head(len(body)), body)[0] == 500
+        for path in (READY, READY.replace(b"readyz", b"healthz")):  # whoever supervises it may start another
+            status, _, content = service.ask(path)
+            assert (status, json.loads(content)["type"]) == (503, "/docs#failing")
         service.process.send_signal(signal.SIGTERM)
         assert service.process.stderr is not None
         log = service.process.stderr.read()
-    assert log.count("RuntimeError: the inside") == 1  # the operator sees it
+    assert log.count("RuntimeError: the inside") == 3  # the operator sees it
+    assert re.search(r"^2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ERROR POST '/v1/predictions' failed$", log, re.MULTILINE)
 
 
 def test_a_photo_that_is_not_reached_in_time_is_no_fault_of_the_photo(tiny_model: Path) -> None:
@@ -466,3 +472,16 @@ def test_it_listens_on_this_machine_only(service: Service) -> None:
                 socket.create_connection((str(address), service.port), timeout=2)
     with pytest.raises(OSError, match=r"refused|assign|unreachable|support"):
         socket.create_connection(("::1", service.port), timeout=2)
+
+
+def test_requests_are_logged_when_asked_for(tiny_model: Path) -> None:
+    body = photo()
+    with serving(tiny_model, "--access-log") as service:
+        service.ask(head(len(body)), body)
+        service.ask(b"GET /no%0Ane HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.stderr is not None
+        log = service.process.stderr.read().splitlines()
+    stamp = r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO 127\.0\.0\.1"
+    assert [bool(re.fullmatch(rf"{stamp} POST '/v1/predictions' 200, \d+ ms", line)) for line in log] == [True, False]
+    assert re.fullmatch(rf"{stamp} GET '/no\\nne' 404, \d+ ms", log[1])

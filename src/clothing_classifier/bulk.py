@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier.classifier import Classifier, Prediction
-from clothing_classifier.cores import MOST_WORKERS, available_cores
+from clothing_classifier.cores import share_cores
 from clothing_classifier.images import SUFFIXES, SYSTEM_FOLDERS, PhotoError
 
 GROUP: Final = 2
@@ -64,23 +64,6 @@ def find_photos(paths: Iterable[str], passed_over: Counter[str] | None = None) -
             yield found
         if empty:
             yield PhotoError(path, "is a folder without photos")
-
-
-def share_cores(cores: int | None = None) -> tuple[int, int]:
-    """Return how many threads should work side by side, and how many threads should compute for each of them.
-
-    Many photos are done fastest where each core does its own, from the file to the answer: cores that compute one
-    batch together wait for each other after every layer.
-
-    Args:
-        cores: how many cores there are; by default those that this process may use.
-
-    Returns:
-        The first is for ``predict_photos(threads=…)``, the second for ``Classifier.load(threads=…)``.
-    """
-    cores = cores or available_cores()
-    workers = min(cores, MOST_WORKERS)
-    return workers, cores // workers
 
 
 def predict_photos(

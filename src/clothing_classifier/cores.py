@@ -26,6 +26,23 @@ def available_cores(root: Path = Path("/")) -> int:
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def share_cores(cores: int | None = None) -> tuple[int, int]:
+    """Return how many threads should work side by side, and how many threads should compute for each of them.
+
+    Many photos are done fastest where each core does its own, from the file to the answer: cores that compute one
+    batch together wait for each other after every layer.
+
+    Args:
+        cores: how many cores there are; by default those that this process may use.
+
+    Returns:
+        The first is for ``predict_photos(threads=…)``, the second for ``Classifier.load(threads=…)``.
+    """
+    cores = cores or available_cores()
+    workers = min(cores, MOST_WORKERS)
+    return workers, cores // workers
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quotas, in cores, of this process's control group and of those that it is in."""
     try:

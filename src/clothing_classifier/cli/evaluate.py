@@ -95,8 +95,9 @@ def command(
     if folder is not None and data.is_dir():
         raise click.UsageError("--photos says where the paths in a table start from, and DATA is a folder")
 
-    from clothing_classifier.bulk import predict_photos, share_cores
+    from clothing_classifier.bulk import predict_photos
     from clothing_classifier.classifier import Classifier
+    from clothing_classifier.cores import share_cores
     from clothing_classifier.dataset.editions import TABLE, list_photos
     from clothing_classifier.dataset.labels import read_labels
     from clothing_classifier.evaluation.labelled import Evaluation

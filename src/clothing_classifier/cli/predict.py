@@ -86,8 +86,9 @@ def command(
     if out is not None:
         spare_input(out, photos)
 
-    from clothing_classifier.bulk import find_photos, predict_photos, share_cores
+    from clothing_classifier.bulk import find_photos, predict_photos
     from clothing_classifier.classifier import Classifier
+    from clothing_classifier.cores import share_cores
 
     _require_photos(photos)
     limits = make_limits(max_bytes, max_megapixels)

@@ -51,6 +51,7 @@ _FORM_BYTES = 2**16  # what a form has around a photo, at most
     type=click.IntRange(1),
     help="How many threads compute, and how many processes decode.  [default: the cores]",
 )
+@click.option("--access-log", is_flag=True, help="Log each request once it is answered, on standard error.")
 @provider_option
 def command(
     model: str | None,
@@ -64,6 +65,7 @@ def command(
     max_requests: int | None,
     timeout: float | None,
     threads: int | None,
+    access_log: bool,
     provider: Choice,
 ) -> None:
     """Serve the model over HTTP: an API for other systems, and a page for people.
@@ -75,6 +77,7 @@ def command(
     SIGTERM or Ctrl-C finishes what is under way, then ends with 0. Exit code 2: the usage is wrong, the model cannot
     be used, or the address is taken.
     """
+    import logging
     from dataclasses import replace
 
     try:
@@ -101,6 +104,7 @@ def command(
         settings = Settings(
             hosts=allowed_hosts(host, set(names)),
             key=key,
+            access_log=access_log,
             **{name: value for name, value in limits.items() if value is not None},
         )
         # Whatever a photo may be, a form of one photo may be, and can be held.
@@ -114,6 +118,9 @@ def command(
         raise click.ClickException(
             f"cannot listen on {printable(host)}, port {port} ({error.strerror}); choose another --port or --host"
         ) from error
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    if access_log:
+        logging.getLogger("clothing_classifier.service").setLevel(logging.INFO)
     with listener:
         service = Service(read_model(model), settings, threshold=threshold, threads=threads, provider=provider)
         name = "localhost" if is_everywhere(host) else f"[{host}]" if ":" in host else host

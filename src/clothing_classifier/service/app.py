@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from clothing_classifier.card import ModelFile
 from clothing_classifier.classifier import Classifier
+from clothing_classifier.cores import share_cores
 from clothing_classifier.execution import Choice
 from clothing_classifier.service import description
 from clothing_classifier.service import metrics as figures
@@ -33,6 +34,9 @@ from clothing_classifier.service.settings import Settings
 from clothing_classifier.service.uploads import read_uploads
 
 _TOP: Final = 5
+
+_FAILING: Final = 3
+"""Batches in a row that the model must fail at before the service says that it is of no use."""
 
 
 class Service:
@@ -52,7 +56,8 @@ class Service:
         threads: int | None = None,
         provider: Choice = "auto",
     ) -> None:
-        classifier = Classifier(model, threshold=threshold, threads=threads, provider=provider)
+        workers, together = share_cores(threads)
+        classifier = Classifier(model, threshold=threshold, threads=together, provider=provider)
         self.settings = settings
         self.admission = Admission(settings)
         self._classifier = classifier
@@ -63,7 +68,7 @@ class Service:
             "threshold": classifier.threshold,
         }
         self._metrics = Metrics()
-        self._pipeline = Pipeline(classifier, settings, self._metrics, self.admission)
+        self._pipeline = Pipeline(classifier, settings, self._metrics, self.admission, workers)
         self._ready = False
         self._metrics.watch(
             "requests_under_way", "Requests that are read or computed.", lambda: self.admission.under_way
@@ -171,14 +176,20 @@ class Service:
         return _json({**self._identity, "card": card, "labels": self._classifier.labels, "limits": limits})
 
     async def health(self) -> Response:
-        """Tell whether the process answers."""
+        """Tell whether the process is of use; otherwise whoever supervises it may start another."""
+        self._require_model()
         return _json({"status": "alive"})
 
     async def readiness(self) -> Response:
         """Tell whether requests are taken."""
         if self.admission.stopping or not self._ready:
             raise Problem("stopping", "The service is stopping.", headers={"Retry-After": "5"})
+        self._require_model()
         return _json({"status": "ready"})
+
+    def _require_model(self) -> None:
+        if (failures := self._pipeline.batcher.failures) >= _FAILING:
+            raise Problem("failing", f"The model has failed {failures} times in a row; the log says why.")
 
     async def figures(self) -> Response:
         """Tell the service's figures."""

@@ -19,12 +19,13 @@ LINGER: Final = 0.004
 class Batcher(Generic[Item, Result]):
     """Puts items that are handed in at about the same time into one call.
 
-    Nothing waits without need: an item that comes alone while nothing is computed is computed at once. While a batch is
-    computed, the next one gathers.
+    Nothing waits without need: an item that comes alone while nothing is computed is computed at once. While as many
+    batches as there may be are computed, the next one gathers.
 
     Args:
-        compute: results of a batch, in its order; called in a thread, one call at a time.
+        compute: results of a batch, in its order; called in threads.
         most: items of one batch.
+        workers: how many batches are computed side by side.
         coming: how many further items are on their way.
         linger: see `LINGER`.
     """
@@ -34,6 +35,7 @@ class Batcher(Generic[Item, Result]):
         compute: Callable[[Sequence[Item]], Sequence[Result]],
         *,
         most: int,
+        workers: int = 1,
         coming: Callable[[], int] = lambda: 0,
         linger: float = LINGER,
     ) -> None:
@@ -43,8 +45,11 @@ class Batcher(Generic[Item, Result]):
         self._linger = linger
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "model")
-        self._task: asyncio.Task[None] | None = None
+        self._workers = workers
+        self._threads = ThreadPoolExecutor(workers, "model")
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failures = 0
+        """Batches in a row that could not be computed."""
 
     @property
     def waiting(self) -> int:
@@ -53,17 +58,18 @@ class Batcher(Generic[Item, Result]):
 
     def start(self) -> None:
         """Begin to take items; call it in the event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._workers)]
 
     async def stop(self) -> None:
         """Stop. Items that have no result yet are cancelled."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
         for _, future in self._waiting:
             future.cancel()
-        self._thread.shutdown()
+        self._threads.shutdown()
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result.
@@ -88,16 +94,18 @@ class Batcher(Generic[Item, Result]):
             if not batch:
                 continue
             try:
-                results = await loop.run_in_executor(self._thread, self._compute, [item for item, _ in batch])
+                results = await loop.run_in_executor(self._threads, self._compute, [item for item, _ in batch])
             except asyncio.CancelledError:
                 for _, future in batch:
                     future.cancel()
                 raise
             except Exception as error:
+                self.failures += 1
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
+            self.failures = 0
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

@@ -116,8 +116,8 @@ def _classified(name: str, labels: Sequence[str], probability: float, *, sure: b
 
 
 MODEL: Final = _fine(Description, "The model.") | _own("unauthorized")
-HEALTH: Final = _fine(State, "The process answers.", example={"status": "alive"}) | _own()
-READINESS: Final = _fine(State, "Requests are taken.", example={"status": "ready"}) | _own("stopping")
+HEALTH: Final = _fine(State, "The process answers.", example={"status": "alive"}) | _own("failing")
+READINESS: Final = _fine(State, "Requests are taken.", example={"status": "ready"}) | _own("failing", "stopping")
 METRICS: Final = _own("unauthorized") | {
     200: {
         "description": "The figures, in Prometheus's text format.",

@@ -41,6 +41,7 @@ _LINGER: Final = 2.0
 """Seconds for which the rest of a refused body is read and thrown away, so that the client gets to read the answer."""
 
 _logger = logging.getLogger("clothing_classifier.service")
+_access = logging.getLogger("clothing_classifier.service.access")
 
 
 def respond(problem: Problem) -> Response:
@@ -82,8 +83,11 @@ class Guard:
             self._metrics.errors.labels("request", problem.kind).inc()
             await respond(problem)(scope, exchange.receive, exchange.send)
         except Exception:  # the app has answered it
-            _logger.exception("a request failed")
+            _logger.exception("%s %r failed", scope["method"], scope["path"])
         path, method = scope["path"], scope["method"]
+        if self._settings.access_log:
+            client, taken = (scope.get("client") or ("-",))[0], (perf_counter() - started) * 1e3
+            _access.info("%s %s %r %d, %.0f ms", client, method, path, exchange.status, taken)
         if path not in self._paths:
             path = "/page" if path.startswith("/page/") else "other"
         method = method if method in ("GET", "HEAD", "POST") else "other"

@@ -33,6 +33,7 @@ KINDS: Final = PHOTO_KINDS | {
     "invalid": (422, "A parameter is not what it should be"),
     "no-photo": (422, "The request holds no photo"),
     "internal": (500, "The service failed"),
+    "failing": (503, "The model fails"),
     "overloaded": (503, "The service has too much to do"),
     "stopping": (503, "The service is stopping"),
 }

@@ -24,8 +24,9 @@ from clothing_classifier.service.problems import MEDIA_TYPE, Problem
 _HEAD_SECONDS: Final = 10.0
 """Seconds that a request's head may take to come."""
 
-_IDLE_SECONDS: Final = 15
-"""Seconds that a connection is kept without a request."""
+_IDLE_SECONDS: Final = 75
+"""Seconds that a connection is kept without a request: longer than proxies keep theirs, a minute as a rule. Otherwise
+one might send a request just as the connection is closed."""
 
 _MOST_CONNECTIONS: Final = 4096
 """Connections that are open at once, where there are file descriptors for them. An idle one takes four kilobytes."""

@@ -24,6 +24,7 @@ class Settings:
         hosts: names by which the service may be called (the ``Host`` header, without the port), beside any IP address;
             any name if empty.
         key: what clients of the API must show; nothing if ``None``.
+        access_log: whether each request is logged, once it is answered.
 
     Raises:
         ValueError: a limit is not above 0, or the key is not one that a header can hold.
@@ -42,11 +43,12 @@ class Settings:
     decoders: int | None = None
     hosts: frozenset[str] = frozenset()
     key: str | None = None
+    access_log: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and not value > 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise ValueError(f"{field.name} must be above 0, not {value}")
         if self.key is not None and not (
             self.key.isascii() and self.key.isprintable() and self.key.strip() == self.key != ""

@@ -100,6 +100,7 @@ $("key-form").addEventListener("submit", (event) => {
 });
 
 function tryAgain(failed) {
+  if (document.activeElement === $("again")) $("main").focus(); // it goes away
   for (const photo of failed) {
     photo.error = null;
     photo.sent = false;
@@ -189,6 +190,14 @@ addEventListener("drop", async (event) => {
   add(await fromTransfer(event.dataTransfer));
 });
 
+/** Pictures that are pasted, and those of a telephone's camera, are all called the same. */
+function tellApart(name) {
+  const [, stem, suffix] = name.match(/^(.*?)(\.[^.]*)?$/s);
+  let unique = name;
+  for (let number = 2; photos.some((photo) => photo.name === unique); number += 1) unique = `${stem} ${number}${suffix ?? ""}`;
+  return unique;
+}
+
 let pasted = 0;
 addEventListener("paste", async (event) => {
   if (!event.clipboardData?.files.length) return;
@@ -202,8 +211,13 @@ addEventListener("paste", async (event) => {
 
 for (const [id, read] of [["pick", fromFiles], ["folder", fromFolder], ["camera", fromFiles]]) {
   $(id).addEventListener("change", () => {
-    add(read($(id).files));
+    const taken = read($(id).files);
     $(id).value = ""; // so that the same file can be chosen again
+    if (id === "camera") for (const photo of taken.found) photo.name = tellApart(photo.name);
+    add(taken);
+    if (id !== "camera" || !taken.found.length) return;
+    drawNow();
+    photos.at(-1).card.scrollIntoView({ block: "nearest" }); // or who takes one after the other would not see it
   });
 }
 
@@ -356,6 +370,9 @@ function drawSummary() {
   if (tally.unsure) parts.push(`${tally.unsure} not sure`);
   if (tally.corrected) parts.push(`${tally.corrected} corrected`);
   if (tally.failed) parts.push(`${tally.failed} failed`);
+  const again = photos.filter((photo) => photo.error?.again).length;
+  $("again").hidden = again < 2; // one has its own button
+  $("again").textContent = `Try ${again} again`;
   $("tally").textContent = pending ? `${done} of ${photos.length} classified` : parts.join(", ");
   $("progress").max = Math.max(1, photos.length);
   $("progress").value = done;

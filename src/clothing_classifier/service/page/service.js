@@ -7,6 +7,9 @@ const ATTEMPTS = 5; // of a request that gets no answer
 const BUSY_ATTEMPTS = 30; // of one that is told to come again
 const LONGEST_WAIT = 300e3; // ms for one answer
 
+/** Statuses of whoever has too much to do, or of a proxy whose service is about to come back. */
+const LATER = new Set([429, 502, 503, 504]);
+
 /** Kinds of one photo's errors that another attempt may not meet. */
 const AGAIN = new Set(["not-reached", "timeout"]);
 
@@ -131,7 +134,7 @@ export class Service {
         this.#listener.described(this.#model);
       } else if (response.status === 401) {
         this.#lock();
-      } else if (response.status === 503) {
+      } else if (LATER.has(response.status)) {
         this.#hold("busy", retryAfter(response));
       } else {
         this.#failed(started);
@@ -169,7 +172,7 @@ export class Service {
     } else if (response.status === 401) {
       this.#again(group);
       this.#lock();
-    } else if (response.status === 503) {
+    } else if (LATER.has(response.status)) {
       const tired = group.filter((photo) => (photo.refused = (photo.refused ?? 0) + 1) >= BUSY_ATTEMPTS);
       for (const photo of tired) {
         photo.refused = 0;
@@ -182,10 +185,12 @@ export class Service {
       for (const photo of group) photo.attempts += 1;
       this.#again(group);
     } else {
-      const again = response.ok || response.status >= 500 || [408, 429].includes(response.status);
+      const again = response.ok || response.status >= 500 || response.status === 408;
       const plain = response.ok
         ? "got an answer that this page does not understand; reload the page"
-        : `was refused by the service (status ${response.status})`;
+        : response.status === 413
+          ? "is larger than a server between this page and the service lets pass; make it smaller, or ask who runs it"
+          : `was refused by the service (status ${response.status})`;
       if (typeof answer?.detail === "string") this.#fail(group[0], "request", answer.detail, again);
       else this.#fail(group[0], "refused", plain, again);
     }
@@ -253,7 +258,7 @@ export class Service {
   #fetch(address, options = {}) {
     const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {};
     const signal = AbortSignal.timeout?.(LONGEST_WAIT);
-    return fetch(address, { ...options, headers, signal, credentials: "omit", cache: "no-store" });
+    return fetch(address, { ...options, headers, signal, credentials: "same-origin", cache: "no-store" });
   }
 }
 
