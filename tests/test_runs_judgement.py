@@ -20,7 +20,7 @@ from clothing_classifier import Classifier
 from clothing_classifier.runs import RunError, Settings, cross_validate, train
 from clothing_classifier.runs.judgement import read_judgement
 from clothing_classifier.training.approaches import APPROACHES
-from clothing_classifier.training.calibration import choose_threshold, fit_temperature, promise_across
+from clothing_classifier.training.calibration import _choose_aim, choose_threshold, fit_temperature, promise_across
 
 CLASSES = ("Dress", "Hat", "Pants")
 SENDERS = 6
@@ -120,6 +120,24 @@ def test_a_kept_promise_held_in_each_fold_by_thresholds_of_the_others(seed: int,
     assert not promise.kept or promise.measured_accuracy >= 0.97
     assert promise.threshold >= choose_threshold(probabilities, truth).threshold or not promise.kept
     assert promise.photos == 300
+
+
+def test_what_is_told_of_a_threshold_was_not_chosen_on_the_photos_that_judge_it() -> None:
+    random = np.random.default_rng(0)
+    truth, folds = random.integers(0, 3, 900), np.arange(900) % 3
+    said = np.where(random.random(900) < 0.93, truth, (truth + 1) % 3)
+    logits = np.eye(3)[said] * random.uniform(0, 6, (900, 1))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    shares = []
+    for fold in range(3):
+        others = folds != fold
+        aim = _choose_aim(probabilities[others], truth[others], folds[others])
+        threshold = choose_threshold(probabilities[others], truth[others], aim).threshold
+        sure = probabilities[~others].max(1) >= threshold
+        shares.append((sure.sum(), (said == truth)[~others][sure].sum()))
+    promise = promise_across(probabilities, truth, folds)
+    named, right = np.sum(shares, axis=0)
+    assert (promise.share, promise.measured_accuracy) == (round(named / 900, 4), round(right / named, 4))
 
 
 def test_a_fold_of_confident_mistakes_breaks_the_promise() -> None:

@@ -131,8 +131,9 @@ def promise_across(
     """Choose the threshold on all photos, as strictly as it takes for the promise to hold across folds.
 
     A threshold that just keeps the promise on the photos that it was chosen on breaks it on others as often as not. So
-    each fold is measured with the threshold that was chosen on the other folds, and the aim is raised above the promise
-    until all folds together keep it.
+    each fold is measured with a threshold that was chosen on the other folds, and the aim is raised above the promise
+    until all folds together keep it. What is told of the threshold is measured once more: each fold with aim and
+    threshold from the others, so that nothing was chosen on the photos that judge it.
 
     Args:
         probabilities: out of fold, ``[N, classes]``.
@@ -142,16 +143,30 @@ def promise_across(
     Returns:
         The threshold, and the share and accuracy across folds; kept only if the promise was kept there.
     """
+    sure = np.zeros(len(truth), bool)
+    for fold in np.unique(folds):
+        own = folds == fold
+        aim = _choose_aim(probabilities[~own], truth[~own], folds[~own])
+        sure[own] = probabilities[own].max(1) >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
+    accuracy = float((probabilities.argmax(1) == truth)[sure].mean()) if sure.any() else 0.0
+    chosen = choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds))
+    kept = chosen.kept and accuracy >= PROMISE and int(sure.sum()) >= FEWEST_ANSWERS
+    return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), round(float(sure.mean()), 4), len(truth))
+
+
+def _choose_aim(
+    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
+) -> float:
+    """Return the lowest aim for which the folds keep the promise by thresholds chosen on the others; or the highest."""
     confident, right = probabilities.max(1), probabilities.argmax(1) == truth
+    numbers = np.unique(folds)
+    if len(numbers) < 2:
+        return _AIMS[0]
     for aim in _AIMS:
         sure = np.zeros(len(truth), bool)
-        for fold in np.unique(folds):
+        for fold in numbers:
             own = folds == fold
             sure[own] = confident[own] >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
-        accuracy = float(right[sure].mean()) if sure.any() else 0.0
-        if accuracy >= PROMISE:
+        if sure.any() and right[sure].mean() >= PROMISE:
             break
-    chosen = choose_threshold(probabilities, truth, aim)
-    kept = chosen.kept and accuracy >= PROMISE and int(sure.sum()) >= FEWEST_ANSWERS
-    share = round(float(sure.mean()), 4)
-    return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), share, len(truth))
+    return aim
