@@ -300,6 +300,20 @@ def test_epochs_are_counted_as_the_run_counts_them(make: Make) -> None:
     assert re.findall(r"<tr><td>(\d+)</td>", curves[0]) == ["1", "2", "3"]
 
 
+def test_trainings_whose_weights_are_averaged_are_drawn_over_each_other(make: Make) -> None:
+    run = make(0.9, epochs=6)
+    config = {**run.result.config, "recipe": {**run.result.config.get("recipe", {}), "members": 2}}
+    run = replace(run, result=replace(run.result, config=config))
+    curves = re.search(r'<section id="curves".*?</section>', render([run]), re.DOTALL)
+    assert curves
+    assert re.findall(r"<tr><td>(\d+)</td>", curves[0]) == ["1", "2", "3"]
+    assert "That is each of 2 trainings; the mean of their weights is right in" in curves[0]
+
+
+def test_an_approach_without_a_protocol_is_named(compared: list[Run]) -> None:
+    assert "Without a run of sender folds here, and so in no ranking of these: resnet50." in words(render(compared))
+
+
 def test_training_is_compared_on_one_device_only(make: Make) -> None:
     def draw(seconds: int, device: str, approach: str) -> Run:
         run = make(0.8, approach=approach)
@@ -535,7 +549,7 @@ def test_without_scripts_everything_is_there(visit: Visit) -> None:
 def test_a_table_is_sorted_by_keyboard(visit: Visit) -> None:
     page = visit()
     table = page.locator("#table table")
-    values = "(table) => [...table.tBodies[0].rows].map((row) => row.cells[6].dataset.value ?? '')"
+    values = "(table) => [...table.tBodies[0].rows].map((row) => row.cells[7].dataset.value ?? '')"
     written = table.evaluate(values)
     button = table.get_by_role("button", name="accuracy")
     button.focus()

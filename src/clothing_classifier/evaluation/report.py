@@ -461,6 +461,11 @@ class _Report:
             runs = [run for run in self.contest.runs if run.result.protocol == protocol]
             if any((run.folds != runs[0].folds).any() for run in runs):
                 texts.append(f"The {PROTOCOLS[protocol]} are not the same for every run.")
+            absent = [e.name for e in self.entrants if protocol not in e.runs]
+            if absent:
+                texts.append(
+                    f"Without a run of {PROTOCOLS[protocol]} here, and so in no ranking of these: {', '.join(absent)}."
+                )
         texts.append("Every run is one seed; how much another seed would change is in no interval here.")
         if self.album is None:
             texts.append("Photos are left out of this report.")
@@ -513,7 +518,7 @@ class _Report:
     # Sections
 
     def _table(self) -> Markup:
-        heads: list[tuple[str, str]] = [("approach", ""), ("weights", ""), ("folds", "")]
+        heads: list[tuple[str, str]] = [("approach", ""), ("weights", ""), ("photos of", ""), ("folds", "")]
         heads += [("weighted F1", "mean ± std"), ("weighted F1", "pooled, 95 %"), ("macro F1", "pooled, 95 %")]
         heads += [("accuracy", "pooled, 95 %"), ("top-10", "weighted F1"), ("parameters", ""), ("multiply-adds", "")]
         heads += [("size", "float32"), ("ms a photo", "one core"), ("training", "all folds")]
@@ -523,7 +528,8 @@ class _Report:
             result = run.result
             name = self._marked(run)
             other = tag("small", f"other data: {result.digest[:8]}") if result.digest != usual else ""
-            cells = [tag("th", name, other, scope="row"), _text(result.weights), _text(result.protocol)]
+            cells = [tag("th", name, other, scope="row"), _text(result.weights)]
+            cells += [_text(f"{run.resizing.height}×{run.resizing.width}"), _text(result.protocol)]
             cells.append(_two_lines(spread(result, "weighted_f1"), result.figure("mean", "weighted_f1")))
             cells += [_two_lines(with_interval(result, score), result.figure(score)) for score in SCORES]
             cells.append(_cell(decimals(result.top_10("weighted_f1")), result.top_10("weighted_f1")))
@@ -535,7 +541,7 @@ class _Report:
             ten, f1 = row.classes == 10, row.figures.get("weighted_f1")
             link = tag("a", "published", href=row.address, rel="noreferrer", title=row.source)
             cells = [tag("th", row.model, tag("small", link, f", {row.classes} classes"), scope="row")]
-            cells += [_text(row.weights), _text(row.split), _cell("")]
+            cells += [_text(row.weights), _text(""), _text(row.split), _cell("")]
             cells += [_cell("" if ten else decimals(f1, 2), None if ten else f1)]
             cells += [
                 _cell(decimals(row.figures.get(name)), row.figures.get(name)) for name in ("macro_f1", "accuracy")
@@ -545,7 +551,7 @@ class _Report:
         head = tag(
             "tr",
             (
-                tag("th", a, tag("small", b) if b else "", scope="col", class_="text" if i < 3 else None)
+                tag("th", a, tag("small", b) if b else "", scope="col", class_="text" if i < 4 else None)
                 for i, (a, b) in enumerate(heads)
             ),
         )
@@ -804,7 +810,8 @@ class _Report:
                 known = [v for _, run in runs if (v := run.result.figure("cost", name)) is not None and v > 0]
                 if known:
                     heights = [(run.result.metrics["weighted_f1"], p == "random") for p, run in runs]
-                    spots.append(Spot(entrant.name, entrant.series, known[0] * factor, heights))
+                    # Of what was measured twice the lower: other work on a machine makes it slower, and never faster.
+                    spots.append(Spot(entrant.name, entrant.series, min(known) * factor, heights))
             if spots:
                 about = "; ".join(f"{spot.name}: {spot.x:.3g}, {spot.y[0][0]:.3f}" for spot in spots)
                 x = spanning(title, (spot.x for spot in spots))
@@ -813,7 +820,8 @@ class _Report:
             return None
         text = (
             "Up is better, left is cheaper. Each approach has a mark per protocol, joined by a line. The figures stand "
-            "in the table at the top."
+            "in the table at the top. Multiply-adds are counted; milliseconds are of the machine that the run was on, "
+            "which may be another one for each."
         )
         if len(devices) > 1:
             text += f" Training is compared where it ran on the same: {usual}."
@@ -822,9 +830,12 @@ class _Report:
     def _curves(self) -> Markup | None:
         charts = []
         for run in self.runs:
+            found = get(run.result.config, "recipe", "members")
+            members = found if isinstance(found, int) and found > 0 else 1
+            each = max((point.epoch for point in run.curves), default=0) // members  # epochs of one training
             epochs: dict[int, list[Any]] = defaultdict(list)
             for point in run.curves:
-                epochs[point.epoch].append(point)
+                epochs[(point.epoch - 1) % each + 1 if each else point.epoch].append(point)
             if len(epochs) < 2:
                 continue
 
@@ -850,6 +861,9 @@ class _Report:
                 f"After the last epoch: loss {teach.points[-1][1]:.3f} on photos that teach, "
                 f"{held.points[-1][1]:.3f} on the fold held out, of which {percent(right.points[-1][1])} are right."
             )
+            if members > 1:
+                last += f" That is each of {members} trainings; the mean of their weights is right in "
+                last += f"{percent(run.result.metrics['accuracy'])}."
             rows = [
                 tag("tr", map(_cell, (f"{a[0]:.0f}", f"{a[1]:.3f}", f"{b[1]:.3f}", f"{c[1] * 100:.1f} %")))
                 for a, b, c in zip(teach.points, held.points, right.points, strict=True)
@@ -866,8 +880,9 @@ class _Report:
         if not charts:
             return None
         text = (
-            "Means over the folds, and the range over them as a band. Dashed: the photos that teach, with augmentation "
-            "and mixing, hence the higher loss; solid: the fold held out, which is shown here and chosen on nowhere. "
+            "Means over the folds, and over the trainings where a run averages the weights of several, and the range "
+            "over them as a band. Dashed: the photos that teach, with augmentation and mixing, hence the higher loss; "
+            "solid: the fold held out, which is shown here and chosen on nowhere. "
             "Frozen approaches have no epochs."
         )
         if any(get(run.result.config, "recipe", "small") for run in self.runs):
