@@ -145,6 +145,26 @@ def test_the_evidence_lies_over_the_photo(server: Server) -> None:
     assert (left, right) == ((255, 0) if evidence["label"] == "red" else (0, 255))
 
 
+def test_the_preview_is_the_photo_upright(server: Server) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise for display
+    picture = Image.new("RGB", (90, 45), "blue")
+    picture.paste("red", (0, 0, 45, 45))
+    file = BytesIO()
+    picture.save(file, "JPEG", exif=exif, quality=95)
+    _, _, answer = server.ask("POST", "/v1/predictions?preview=true", file.getvalue())
+    preview = answer["results"][0]["preview"]
+    shown = Image.open(BytesIO(base64.b64decode(preview["jpeg"])))
+    assert (shown.format, shown.size) == ("JPEG", (preview["width"], preview["height"]))
+    assert abs(shown.width * 2 - shown.height) <= 1
+    above, below = (shown.getpixel((shown.width // 2, y)) for y in (0, shown.height - 1))
+    assert isinstance(above, tuple)
+    assert isinstance(below, tuple)
+    assert (above[0] > 200, below[2] > 200) == (True, True)
+    _, _, answer = server.ask("POST", "/v1/predictions", file.getvalue())
+    assert "preview" not in answer["results"][0]
+
+
 def test_a_photo_alone_that_fails_is_a_problem(server: Server) -> None:
     for body, status, kind in (
         (b"%PDF-1.7", 415, "not-a-picture"),

@@ -34,6 +34,20 @@ class Evidence(_Shape):
     ]
 
 
+class Preview(_Shape):
+    """The photo, upright and small."""
+
+    jpeg: Annotated[
+        str,
+        Field(
+            description="As the model has seen it, in base64.",
+            json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/jpeg"},
+        ),
+    ]
+    width: int
+    height: int
+
+
 class Classified(_Shape):
     """A photo with its classes."""
 
@@ -44,6 +58,7 @@ class Classified(_Shape):
     probability: Probability
     labels: Annotated[list[Label], Field(min_length=1, description="As many as `top` says, the most probable first.")]
     evidence: Evidence | None = None
+    preview: Preview | None = None
 
 
 class Fault(_Shape):

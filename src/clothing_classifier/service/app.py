@@ -133,6 +133,9 @@ class Service:
         request: Request,
         top: Annotated[int, Query(ge=1, le=100, description="How many classes to tell of each photo.")] = _TOP,
         evidence: Annotated[bool, Query(description="Whether to draw where the model sees the class.")] = False,
+        preview: Annotated[
+            bool, Query(description="Whether to give a small picture, for browsers that cannot show the file.")
+        ] = False,
     ) -> Response:
         """Classify one photo, or several in one request.
 
@@ -143,7 +146,7 @@ class Service:
             with self.admission.reader():
                 uploads = await read_uploads(request, self.settings, self.admission, hold)
             with self.admission.request():
-                work = asyncio.create_task(self._pipeline.classify(uploads.files, evidence=evidence))
+                work = asyncio.create_task(self._pipeline.classify(uploads.files, evidence=evidence, preview=preview))
                 gone = asyncio.create_task(_gone(request))
                 try:
                     await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -243,6 +246,9 @@ def _result(answer: Answer | PhotoTrouble, top: int) -> dict[str, Any]:
     }
     if answer.evidence is not None:
         result["evidence"] = {"label": prediction.label, "png": base64.b64encode(answer.evidence).decode()}
+    if (preview := answer.preview) is not None:
+        jpeg = base64.b64encode(preview.jpeg).decode()
+        result["preview"] = {"jpeg": jpeg, "width": preview.width, "height": preview.height}
     return result
 
 

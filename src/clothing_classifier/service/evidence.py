@@ -1,4 +1,4 @@
-"""The model's evidence for a class → a small picture that can be laid over the photo."""
+"""Small pictures for people: of the photo, and of the model's evidence for a class, to be laid over it."""
 
 from __future__ import annotations
 
@@ -43,4 +43,21 @@ def draw_evidence(evidence: npt.NDArray[np.float32], resizing: Resizing, width: 
     grey = np.zeros(drawn.shape, np.uint8) if most <= least else np.round((drawn - least) * (255 / (most - least)))
     file = BytesIO()
     Image.fromarray(grey.astype(np.uint8)).save(file, "PNG", optimize=False)
+    return file.getvalue()
+
+
+def draw_preview(pixels: npt.NDArray[np.uint8], width: int, height: int) -> bytes:
+    """Draw the photo, for a browser that cannot read its kind of file.
+
+    Args:
+        pixels: the model's input, ``uint8 [H, W, 3]``.
+        width: columns of it that are the photo, in the middle; the rest is filled.
+        height: rows of it that are the photo.
+
+    Returns:
+        A JPEG of ``width`` by ``height`` pixels.
+    """
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    file = BytesIO()
+    Image.fromarray(pixels[top : top + height, left : left + width]).save(file, "JPEG", quality=85)
     return file.getvalue()

@@ -15,7 +15,7 @@ from clothing_classifier.cores import MOST_WORKERS, available_cores
 from clothing_classifier.service.admission import Admission
 from clothing_classifier.service.batching import Batcher
 from clothing_classifier.service.decoding import Decoders, Prepared
-from clothing_classifier.service.evidence import draw_evidence
+from clothing_classifier.service.evidence import draw_evidence, draw_preview
 from clothing_classifier.service.metrics import Metrics
 from clothing_classifier.service.problems import PhotoTrouble
 from clothing_classifier.service.settings import Settings
@@ -34,6 +34,16 @@ _AT_ONCE: Final = 8  # photos of one request, so that a request of many does not
 class _Item:
     prepared: Prepared
     evidence: bool
+    preview: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A small picture of a photo: a JPEG, and its size in pixels."""
+
+    jpeg: bytes
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +53,12 @@ class Answer:
     Attributes:
         prediction: the classes.
         evidence: where it sees the most probable one, as a PNG, if that was asked for.
+        preview: the photo itself, if that was.
     """
 
     prediction: Prediction
     evidence: bytes | None
+    preview: Preview | None
 
 
 class Pipeline:
@@ -96,18 +108,19 @@ class Pipeline:
         await self.batcher.stop()
         await self.decoders.stop()
 
-    async def classify(self, files: Sequence[Upload], *, evidence: bool) -> list[Answer | PhotoTrouble]:
+    async def classify(self, files: Sequence[Upload], *, evidence: bool, preview: bool) -> list[Answer | PhotoTrouble]:
         """Classify a request's photos, in their order.
 
         Args:
             files: the photos.
             evidence: whether to draw the evidence for the most probable classes.
+            preview: whether to draw the photos.
 
         Raises:
             ModelError: the model fails.
         """
         room = asyncio.Semaphore(_AT_ONCE)
-        tasks = [asyncio.create_task(self._classify(file, evidence, room)) for file in files]
+        tasks = [asyncio.create_task(self._classify(file, evidence, preview, room)) for file in files]
         with self._admission.work(len(files)):
             try:
                 _, late = await asyncio.wait(tasks, timeout=self._settings.request_seconds)
@@ -125,7 +138,9 @@ class Pipeline:
                 self._metrics.photos.labels(str(answer.prediction.sure).lower()).inc()
         return answers
 
-    async def _classify(self, file: Upload, evidence: bool, room: asyncio.Semaphore) -> Answer | PhotoTrouble:
+    async def _classify(
+        self, file: Upload, evidence: bool, preview: bool, room: asyncio.Semaphore
+    ) -> Answer | PhotoTrouble:
         if file.trouble is not None:
             return file.trouble
         async with room:
@@ -133,7 +148,7 @@ class Pipeline:
                 prepared = await self.decoders.decode(file.content)
             except PhotoTrouble as trouble:
                 return trouble
-            return await self.batcher.submit(_Item(prepared, evidence))
+            return await self.batcher.submit(_Item(prepared, evidence, preview))
 
     def _compute(self, items: Sequence[_Item]) -> list[Answer]:
         started = perf_counter()
@@ -150,9 +165,14 @@ class Pipeline:
             if item.evidence and maps is not None:
                 map_ = maps[number, classifier.labels.index(prediction.label)]
                 drawn = draw_evidence(map_, classifier.card.resizing, item.prepared.width, item.prepared.height)
-            answers.append(Answer(prediction, drawn))
+            answers.append(Answer(prediction, drawn, _draw_preview(item.prepared) if item.preview else None))
         seconds = perf_counter() - started
         self._metrics.batches.observe(len(items))
         self._metrics.batch_seconds.observe(seconds)
         self._admission.computed(len(items) * self._workers, seconds)
         return answers
+
+
+def _draw_preview(prepared: Prepared) -> Preview:
+    width, height = prepared.width, prepared.height
+    return Preview(draw_preview(prepared.pixels, width, height), width, height)

@@ -42,6 +42,7 @@ const service = new Service({
     photo.result = result;
     photo.threshold = model.threshold;
     photo.error = null;
+    takePreview(photo);
     settled(photo);
   },
   failed(photo, error) {
@@ -161,7 +162,15 @@ async function makePreview(photo) {
     return;
   }
   photo.preview = made;
+  takePreview(photo);
   changed(photo);
+}
+
+/** Show the service's picture of a photo that this browser cannot show. */
+function takePreview(photo) {
+  const given = photo.result?.preview;
+  if (photo.preview !== null || !given) return;
+  photo.preview = { url: `data:image/jpeg;base64,${given.jpeg}`, width: given.width, height: given.height, given: true };
 }
 
 const busyDropping = { depth: 0 };
@@ -710,10 +719,11 @@ function openViewer(photo) {
 }
 
 function view(photo) {
-  if (photo !== viewed) {
+  const given = photo.preview?.given && photo.preview.url;
+  if (photo !== viewed || (given && viewedUrl !== given)) {
     viewed = photo;
     URL.revokeObjectURL(viewedUrl);
-    viewedUrl = URL.createObjectURL(photo.file);
+    viewedUrl = given || URL.createObjectURL(photo.file);
     $("viewer-image").src = viewedUrl;
     $("viewer-image").alt = short(photo);
     delete $("viewer-heat").dataset.of;

@@ -5,6 +5,14 @@ const SUFFIXES = new Set(
   "apng avif bmp gif heic heif hif jfif jpe jpeg jpg mpo png tif tiff webp".split(" "),
 );
 
+/** Suffixes of those that hardly any browser shows. */
+const STRANGE = /\.(heic|heif|hif|tiff?)$/i;
+
+/** Whether the service should give the picture of a photo, by its name. */
+export function isStrange(name) {
+  return STRANGE.test(name);
+}
+
 /** Width of a preview in pixels: a card's on a screen of two pixels a point. */
 const PREVIEW_WIDTH = 512;
 

@@ -1,5 +1,7 @@
 /** The service as this page sees it: the model that answers, and the photos that wait for it. */
 
+import { isStrange } from "./photos.js";
+
 const LANES = 3; // requests at once
 const GROUP = 4; // photos a request
 const GROUP_BYTES = 12e6;
@@ -19,7 +21,7 @@ const SILENT = "was not classified: the service does not answer";
 /**
  * Sends photos in small groups, a few at once, and comes again where the service is busy or does not answer.
  *
- * A photo is `{file, attempts, …}`. `listener` has
+ * A photo is `{file, name, preview, attempts, …}`. `listener` has
  * - `sent(photo)`, `answered(photo, result, model)`;
  * - `failed(photo, {kind, reason, again})`: the reason follows the photo's name, or is a sentence where the kind is
  *   "request";
@@ -157,7 +159,8 @@ export class Service {
     let response;
     let answer;
     try {
-      response = await this.#fetch("v1/predictions?top=5&evidence=true", { method: "POST", body });
+      const preview = group.some((photo) => photo.preview === null || isStrange(photo.name));
+      response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body });
       answer = await response.json().catch(() => null);
     } catch {
       return this.#unanswered(group, started);
