@@ -569,7 +569,7 @@ def test_a_table_of_labels_teaches_too(small: Path, tmp_path: Path) -> None:
     assert metrics["folds"]["photos"] == 3 * PHOTOS
     assert "no sender in two folds" in metrics["folds"]["protocol"]
     model = read_model(tmp_path / "run" / "model.onnx")
-    assert model.card.labels == CLASSES
+    assert (model.card.name, model.card.labels) == ("labels", CLASSES)
     assert "--photos photos" in model.card.training["command"]
     dropped = {p.path: p.dropped for p in read_manifest(tmp_path / "run" / "manifest.csv").photos if p.dropped}
     assert dropped == {

@@ -181,13 +181,14 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     learned = _learn_given(photos, settings) if protocol == "given" else _learn_folds(photos, settings, protocol)
     promise = learned.promise
 
+    data = settings.data.resolve()
     note = _PROTOCOLS[protocol].format(folds=learned.folds) + f"; seed {settings.seed}"
     note += _warn(origin, manifest)
     metrics = {part: {"protocol": note, **figures} for part, figures in learned.metrics.items()}
     counts = Counter(photo.label for photo in manifest.kept)
     parts = Counter(photo.part for photo in manifest.kept)
     card = ModelCard(
-        name=settings.data.resolve().name or APPROACH,
+        name=(data.stem if data.is_file() else data.name) or APPROACH,
         labels=manifest.classes,
         resizing=base.card.resizing,
         threshold=promise.threshold,
