@@ -11,7 +11,7 @@ demo: $(DEMO)/.installed
 	$(DEMO)/bin/clothing predict examples
 
 test: $(FULL)/.installed
-	$(FULL)/bin/python -m pytest
+	$(FULL)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(FULL)/.installed
 	$(FULL)/bin/ruff check .
