@@ -518,7 +518,7 @@ class _Report:
     # Sections
 
     def _table(self) -> Markup:
-        heads: list[tuple[str, str]] = [("approach", ""), ("weights", ""), ("photos of", ""), ("folds", "")]
+        heads: list[tuple[str, str]] = [("approach", ""), ("weights", ""), ("photo", "height×width"), ("folds", "")]
         heads += [("weighted F1", "mean ± std"), ("weighted F1", "pooled, 95 %"), ("macro F1", "pooled, 95 %")]
         heads += [("accuracy", "pooled, 95 %"), ("top-10", "weighted F1"), ("parameters", ""), ("multiply-adds", "")]
         heads += [("size", "float32"), ("ms a photo", "one core"), ("training", "all folds")]
