@@ -53,7 +53,6 @@ from clothing_classifier.runs.folder import (
     write_table,
 )
 from clothing_classifier.runs.photos import SplitChoice
-from clothing_classifier.taxonomy import canonical_label
 from clothing_classifier.training.splits import PARTS, assign_folds
 
 if TYPE_CHECKING:
@@ -511,26 +510,22 @@ def _measure_base(base: ModelFile, classifier: Classifier, seed: int) -> int:
 
 
 def _list(settings: OwnSettings) -> Listing:
-    """Return the photos. In a table "not sure" is no label, and of a class's spellings the most frequent one counts."""
+    """Return the photos. In a table "not sure" is no label, and capitals do not make another class."""
     if settings.data.is_dir():
         return list_photos(settings.data)
     listing = read_labels(settings.data, settings.photos)
     spellings = Counter(photo.label for photo in listing.photos if photo.label)
     common: dict[str, str] = {}
     for label, _ in spellings.most_common():
-        common.setdefault(_meaning(label), label)
+        common.setdefault(label.casefold(), label)
     photos = []
     for photo in listing.photos:
         if photo.label is not None and photo.label.casefold() == NOT_SURE:
             photo = replace(photo, label=None, dropped="label not sure")
         elif photo.label is not None:
-            photo = replace(photo, label=common[_meaning(photo.label)])
+            photo = replace(photo, label=common[photo.label.casefold()])
         photos.append(photo)
     return replace(listing, photos=tuple(photos))
-
-
-def _meaning(label: str) -> str:
-    return (canonical_label(label) or label).casefold()
 
 
 def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
