@@ -1,4 +1,4 @@
-"""What arrives together is computed together."""
+"""What arrives together is computed together, or side by side."""
 
 from __future__ import annotations
 
