@@ -199,7 +199,7 @@ addEventListener("drop", async (event) => {
   add(await fromTransfer(event.dataTransfer));
 });
 
-/** Pictures that are pasted, and those of a telephone's camera, are all called the same. */
+/** A name that no photo has yet: some telephones call all that their camera takes the same. */
 function tellApart(name) {
   const [, stem, suffix] = name.match(/^(.*?)(\.[^.]*)?$/s);
   let unique = name;
