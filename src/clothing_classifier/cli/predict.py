@@ -150,7 +150,7 @@ def command(
     if passed_over:
         kinds = {"files": "files without a picture's suffix", "links": "links to folders"}
         told = " and ".join(f"{passed_over[kind]} {name}" for kind, name in kinds.items() if passed_over[kind])
-        click.echo(f"Passed over in these folders: {told}; name what you want of them", err=True)
+        click.echo(f"Passed over: {told}", err=True)
     if counts["failed"]:
         sys.exit(1)
 
