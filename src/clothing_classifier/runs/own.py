@@ -304,7 +304,7 @@ class _Learned:
 
 def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure_folds
-    from clothing_classifier.training.calibration import soften
+    from clothing_classifier.training.calibration import find_sure, soften
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     folds, logits = _judge_in_folds(photos, np.ones(len(truth), bool), settings.seed)
@@ -316,11 +316,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
         temperatures.append(calibrate(logits[~judged], truth[~judged]))
         probabilities[judged] = soften(logits[judged], temperatures[-1])
     predicted = probabilities.argmax(1)
-    sure = np.empty(len(truth), bool)
-    for fold in range(count):
-        judged = folds == fold
-        threshold = make_promise(probabilities[~judged], truth[~judged]).threshold
-        sure[judged] = probabilities[judged].max(1) >= threshold
+    sure = find_sure(probabilities, truth, folds, lambda given, labels, _: make_promise(given, labels).threshold)
     right = (predicted == truth)[sure]
     share, accuracy = round(float(sure.mean()), 4), round(float(right.mean()), 4) if len(right) else 0.0
 

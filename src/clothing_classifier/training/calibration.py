@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 PROMISE = 0.97
 """Share of the answers above the threshold that shall be right."""
@@ -125,9 +129,7 @@ def choose_threshold(
     return Promise(threshold, accuracy, kept, float(right[last]), (last + 1) / count, count)
 
 
-def promise_across(
-    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
-) -> Promise:
+def promise_across(probabilities: Floats, truth: Integers, folds: Integers) -> Promise:
     """Choose the threshold on all photos, as strictly as it takes for the promise to hold across folds.
 
     A threshold that just keeps the promise on the photos that it was chosen on breaks it on others as often as not. So
@@ -143,30 +145,49 @@ def promise_across(
     Returns:
         The threshold, and the share and accuracy across folds; kept only if the promise was kept there.
     """
-    sure = np.zeros(len(truth), bool)
-    for fold in np.unique(folds):
-        own = folds == fold
-        aim = _choose_aim(probabilities[~own], truth[~own], folds[~own])
-        sure[own] = probabilities[own].max(1) >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
+
+    def choose(probabilities: Floats, truth: Integers, folds: Integers) -> float:
+        return choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds)).threshold
+
+    sure = find_sure(probabilities, truth, folds, choose)
     accuracy = float((probabilities.argmax(1) == truth)[sure].mean()) if sure.any() else 0.0
     chosen = choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds))
     kept = chosen.kept and accuracy >= PROMISE and int(sure.sum()) >= FEWEST_ANSWERS
     return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), round(float(sure.mean()), 4), len(truth))
 
 
-def _choose_aim(
-    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
-) -> float:
+def find_sure(
+    probabilities: Floats, truth: Integers, folds: Integers, choose: Callable[[Floats, Integers, Integers], float]
+) -> npt.NDArray[np.bool_]:
+    """Return which answers reach a threshold that was chosen on the other folds.
+
+    Args:
+        probabilities: out of fold, ``[N, classes]``.
+        truth: class numbers, ``int64 [N]``.
+        folds: the fold in which each photo was held out, ``int64 [N]``.
+        choose: the threshold for such photos.
+
+    Returns:
+        ``bool [N]``.
+    """
+    sure = np.zeros(len(truth), bool)
+    for fold in np.unique(folds):
+        own = folds == fold
+        sure[own] = probabilities[own].max(1) >= choose(probabilities[~own], truth[~own], folds[~own])
+    return sure
+
+
+def _choose_aim(probabilities: Floats, truth: Integers, folds: Integers) -> float:
     """Return the lowest aim for which the folds keep the promise by thresholds chosen on the others; or the highest."""
-    confident, right = probabilities.max(1), probabilities.argmax(1) == truth
-    numbers = np.unique(folds)
-    if len(numbers) < 2:
+    right = probabilities.argmax(1) == truth
+    if len(np.unique(folds)) < 2:
         return _AIMS[0]
     for aim in _AIMS:
-        sure = np.zeros(len(truth), bool)
-        for fold in numbers:
-            own = folds == fold
-            sure[own] = confident[own] >= choose_threshold(probabilities[~own], truth[~own], aim).threshold
+
+        def choose(probabilities: Floats, truth: Integers, folds: Integers, aim: float = aim) -> float:
+            return choose_threshold(probabilities, truth, aim).threshold
+
+        sure = find_sure(probabilities, truth, folds, choose)
         if sure.any() and right[sure].mean() >= PROMISE:
             break
     return aim
