@@ -253,3 +253,9 @@ def test_the_key_is_kept_from_the_processes(monkeypatch: pytest.MonkeyPatch) -> 
         assert not any("secret" in environment.values() for environment in environments)
 
     run(check, processes=2)
+
+
+def test_a_process_that_hangs_while_it_starts_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_STARTING", 0.3)
+    with pytest.raises(OSError, match="does not start"):
+        decoding._Process([sys.executable, "-c", "import time; time.sleep(100)"])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Timer
 from time import monotonic
 from typing import Final
 
@@ -30,6 +31,8 @@ SLOW: Final = 2
 
 _SLOW_NICENESS: Final = 10
 
+_STARTING: Final = 60.0
+"""Seconds after which a process that does not say that it is ready is taken for one that never will."""
 
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -210,7 +213,11 @@ class _Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
         assert self._process.stdout is not None
-        if self._process.stdout.read(len(READY)) != READY:
+        hanging = Timer(_STARTING, self._process.kill)
+        hanging.start()
+        ready = self._process.stdout.read(len(READY)) == READY
+        hanging.cancel()
+        if not ready:
             self.end()
             raise OSError("a process that decodes photos does not start")
 
