@@ -25,9 +25,9 @@ from photos import grow
 from PIL import Image
 
 from clothing_classifier.classifier import BATCH, Classifier
-from clothing_classifier.cores import available_cores
 from clothing_classifier.evaluation.metrics import confusion, score
 from clothing_classifier.images import open_picture
+from clothing_classifier.machine import available_cores
 from clothing_classifier.resizing import resize
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from clothing_classifier.cores import available_cores
+from clothing_classifier.machine import available_cores
 from clothing_classifier.runs.folder import find_commit
 
 

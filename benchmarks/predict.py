@@ -237,7 +237,7 @@ def run_clothing(model: str, folder: str, seconds: float) -> dict[str, float]:
     """Measure `clothing_classifier.bulk`, which is what ``clothing predict`` runs."""
     from clothing_classifier.bulk import predict_photos
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.cores import share_cores
+    from clothing_classifier.machine import share_cores
 
     workers, together = share_cores()
     rows = predict_photos(Classifier.load(model, threads=together), endless(folder), threads=workers)
@@ -346,7 +346,7 @@ def measure_limit(model: str, folder: str, seconds: float) -> dict[str, float]:
 
     from clothing_classifier.bulk import GROUP
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.cores import share_cores
+    from clothing_classifier.machine import share_cores
 
     workers, together = share_cores()
     classifier = Classifier.load(model, threads=together)

@@ -29,7 +29,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from clothing_classifier.bulk import find_photos
 from clothing_classifier.card import read_model
 from clothing_classifier.classifier import BATCH, Classifier
-from clothing_classifier.cores import available_cores
+from clothing_classifier.machine import available_cores
 
 WAYS = {"float32": None, "int8, convolutions": ["Conv"], "int8, all": ["Conv", "Mul", "Add", "Sigmoid", "Gemm"]}
 OUTPUT = "probabilities"

@@ -102,7 +102,7 @@ def measure_offline(paths: list[str], seconds: float) -> float:
     code = (
         "import sys, time, itertools, json\n"
         "from clothing_classifier.bulk import predict_photos\n"
-        "from clothing_classifier.cores import share_cores\n"
+        "from clothing_classifier.machine import share_cores\n"
         "from clothing_classifier.classifier import Classifier\n"
         "paths, seconds = json.load(sys.stdin)\n"
         "workers, together = share_cores()\n"

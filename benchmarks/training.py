@@ -96,8 +96,8 @@ def train_ours(
 
     import numpy as np
 
-    from clothing_classifier.cores import available_cores
     from clothing_classifier.images import open_picture
+    from clothing_classifier.machine import available_cores
     from clothing_classifier.resizing import Resizing, resize
     from clothing_classifier.training.approaches import APPROACHES, IMAGENET_MEAN, IMAGENET_STD, build
     from clothing_classifier.training.fit import Step, choose_device, fit

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clothing_classifier import Classifier
-from clothing_classifier.bulk import GROUP
+from clothing_classifier.bulk import _AHEAD, GROUP
 from clothing_classifier.classifier import Prediction
 from clothing_classifier.cli import main
 from clothing_classifier.evaluation.labelled import Evaluation
@@ -548,7 +548,7 @@ def test_predictions_are_not_kept(tiny_model: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Evaluation, "add", count)
     assert figures(tiny_model, table, "--threads", 2)["photos"] == 400
     assert len(alive) == 8
-    assert max(alive) <= 2 * 2 * GROUP + GROUP
+    assert max(alive) <= _AHEAD * 2 * GROUP + GROUP
 
 
 @posix

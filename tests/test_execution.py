@@ -79,7 +79,9 @@ def test_a_provider_that_says_something_else_is_not_used(
 
     monkeypatch.setattr(execution, "_open", opened)
     monkeypatch.setattr(execution, "available", lambda: ("cuda", "cpu"))
-    assert open_session(content, "auto", 1)[1].name == "cpu"
+    _, chosen, refused = open_session(content, "auto", 1)
+    assert chosen.name == "cpu"
+    assert reason in refused["cuda"]
     with pytest.raises(ExecutionError, match=f"cuda cannot run this model .*{reason}.*; choose another"):
         open_session(content, "cuda", 1)
 
@@ -93,10 +95,24 @@ def test_auto_takes_one_that_works_and_a_measured_one_only_if_it_is_faster(
         execution, "_open", lambda content, provider, threads: genuine(content, execution.PROVIDERS[-1], threads)
     )
     monkeypatch.setattr(execution, "available", lambda: ("openvino", "cpu"))
-    for seconds, expected in (([0.1, 0.2], "openvino"), ([0.2, 0.1], "cpu")):
-        times = iter(seconds)
-        monkeypatch.setattr(execution, "_measure", lambda *_, times=times: next(times))
-        assert open_session(content, "auto", 1)[1].name == expected
+
+    def choose(here: execution.Choice, seconds: float, on_the_cpu: float, threads: int) -> tuple[str, object]:
+        times = iter([seconds, on_the_cpu])
+        monkeypatch.setattr(execution, "available", lambda: (here, "cpu"))
+        monkeypatch.setattr(execution, "_measure", lambda *_: next(times))
+        _, chosen, refused = open_session(content, "auto", threads)
+        return chosen.name, refused
+
+    slower = "it is slower than the CPU"
+    assert choose("openvino", 0.1, 0.2, 1) == ("openvino", {})
+    assert choose("openvino", 0.2, 0.1, 1) == ("cpu", {"openvino": slower})
+    # What is beside the cores must outrun all of them, also where one thread computes each photo.
+    monkeypatch.setattr(execution, "available_cores", lambda: 8)
+    assert choose("coreml", 0.1, 0.2, 8) == ("coreml", {})
+    assert choose("coreml", 0.1, 0.2, 1) == ("cpu", {"coreml": slower})
+    assert choose("directml", 0.02, 0.2, 1) == ("directml", {})
+    assert choose("openvino", 0.1, 0.2, 1) == ("openvino", {})
+    monkeypatch.setattr(execution, "available", lambda: ("openvino", "cpu"))
     assert open_session(content, "openvino", 1)[1].name == "openvino", "what is asked for is not measured"
     cuda = replace(execution.PROVIDERS[0])
     monkeypatch.setattr(execution, "available", lambda: (cuda.name, "cpu"))

@@ -18,7 +18,7 @@ HOUSE = Path(clothing_classifier.__file__).parent
 ROOT = "clothing_classifier"
 
 FLOORS = {
-    "cores": 0,
+    "machine": 0,
     "taxonomy": 0,
     "execution": 1,
     "images": 1,
@@ -37,7 +37,7 @@ FLOORS = {
 }
 
 USING = {
-    "cores",
+    "machine",
     "taxonomy",
     "execution",
     "images",

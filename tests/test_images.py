@@ -589,6 +589,28 @@ def test_gif_frames_and_screens() -> None:
         open_picture(far)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_what_is_far_larger_than_wanted_is_reduced_before_its_colours_are_converted(
+    orientation: int, mode: str
+) -> None:
+    """And what is left, resized, is what the whole picture gives, within rounding; with alpha it is left whole."""
+    waves = np.sin(np.arange(1200)[:, None] / 97 + np.arange(800) / 61 + np.arange(4)[:, None, None])
+    pixels = (127 * waves + 128).astype(np.uint8).transpose(1, 2, 0)
+    picture = Image.fromarray(pixels, "RGBA").convert(mode)
+    icc = grey_profile(1.0) if mode == "L" else rgb_profile(*reversed(PRIMARIES))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture, "PNG", icc_profile=icc, exif=exif.tobytes())
+    resizing = Resizing(120, 80)
+    whole, reduced = open_picture(data), open_picture(data, target=resizing.target)
+    assert whole.size == ((1200, 800) if orientation == 6 else (800, 1200))
+    factor = 1 if mode == "RGBA" else 5 if orientation == 6 else 3
+    assert reduced.size == tuple(math.ceil(side / factor) for side in whole.size)
+    difference = resize(reduced, resizing).astype(int) - resize(whole, resizing)
+    assert np.abs(difference).max() <= 3
+
+
 def test_the_profile_comes_first_and_then_the_alpha() -> None:
     picture = Image.new("RGBA", (8, 8), (200, 100, 0, 128))
     expected = (128, 177, 227)  # blue 200 over white at one half

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -19,9 +19,9 @@ import onnxruntime
 from PIL import ExifTags, Image
 
 from clothing_classifier.card import ModelCard, ModelError, ModelFile, read_model
-from clothing_classifier.cores import available_cores
 from clothing_classifier.execution import Choice, ExecutionError, Provider, first_line, open_session
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, PhotoError, has_unset_alpha, open_picture
+from clothing_classifier.machine import available_cores
 from clothing_classifier.resizing import resize
 
 NOT_SURE: Final = "not sure"
@@ -144,8 +144,10 @@ class Classifier:
         self.limits = limits
         self.threshold: float = model.card.threshold if threshold is None else threshold
         self._loaded_with = limits, threshold, threads, provider
-        self._session, chosen = _open_session(model, provider, threads or available_cores())
+        self._session, chosen, refused = _open_session(model, provider, threads or available_cores())
         self.provider: Choice = chosen.name
+        self.refused: Mapping[Choice, str] = refused
+        """Why providers are not used that ``auto`` has tried before, by name."""
         self._turn = Lock() if chosen.serial else nullcontext()
 
     @classmethod
@@ -187,6 +189,8 @@ class Classifier:
 
     def predict_batch(self, photos: Iterable[Photo]) -> list[Prediction]:
         """Classify photos, in their order, with the same result as one by one.
+
+        For many, `clothing_classifier.bulk.predict_photos` is faster: it opens them on all cores at once.
 
         Raises:
             PhotoError: a photo cannot be read. `clothing_classifier.bulk` goes on with the others instead.
@@ -364,9 +368,9 @@ def _name(picture: Image.Image) -> str:
     return str(getattr(picture, "filename", "") or "<picture>")
 
 
-def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, Provider]:
+def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, Provider, Mapping[Choice, str]]:
     try:
-        session, provider = open_session(model.content, choice, threads)
+        session, provider, refused = open_session(model.content, choice, threads)
         inputs = {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()}
         outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
     except ExecutionError as error:
@@ -385,4 +389,4 @@ def _open_session(model: ModelFile, choice: Choice, threads: int) -> tuple[Any, 
     )
     if not fits:
         raise ModelError(f"{model.path}: its inputs and outputs do not fit its card; export the model again")
-    return session, provider
+    return session, provider, refused

@@ -97,7 +97,7 @@ def command(
 
     from clothing_classifier.bulk import predict_photos
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.cores import share_cores
+    from clothing_classifier.machine import share_cores
     from clothing_classifier.dataset.editions import TABLE, list_photos
     from clothing_classifier.dataset.labels import read_labels
     from clothing_classifier.evaluation.labelled import Evaluation

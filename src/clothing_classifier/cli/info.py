@@ -24,7 +24,8 @@ def command(model: str | None, layout: str) -> None:
     """Show the card of MODEL; without it, of the model that ships.
 
     json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file"; under "execution", which
-    of onnxruntime's execution providers computes the model here (`--provider auto`), and which others there are.
+    of onnxruntime's execution providers computes the model here (`--provider auto`), which others there are, and why
+    those are not used that were tried before.
 
     Exit code: 0, or 2 where MODEL is not a whole model file of this project.
     """
@@ -37,10 +38,11 @@ def command(model: str | None, layout: str) -> None:
     found = read_model(model)
     digest = hashlib.sha256(found.content).hexdigest()
     try:
-        chosen, error = Classifier(found).provider, None
+        classifier = Classifier(found)
+        chosen, refused, error = classifier.provider, dict(classifier.refused), None
     except ModelError as failed:
-        chosen, error = None, str(failed)
-    execution = {"provider": chosen, "available": list(available()), "error": error}
+        chosen, refused, error = None, {}, str(failed)
+    execution = {"provider": chosen, "available": list(available()), "refused": refused, "error": error}
     if layout == "json":
         file = {"path": str(found.path), "bytes": len(found.content), "sha256": digest}
         click.echo(json.dumps({"file": file, "execution": execution, **json.loads(found.card.to_json())}, indent=2))
@@ -63,6 +65,8 @@ def _describe(model: ModelFile, digest: str, execution: Mapping[str, Any]) -> It
     yield from describe_entry("Input", f"{resizing.height} × {resizing.width} pixels, {proportions}")
     yield from describe_entry("Labels", f"{len(card.labels)}: {', '.join(card.labels)}")
     runs = f"{execution['provider'] or 'nothing here'}; there are: {', '.join(execution['available'])}"
+    for name, reason in execution["refused"].items():
+        runs += f"; not on {name}: {reason}"
     yield from describe_entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
     yield from describe_entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
     members = str(card.training.get("approach")).split("+")
@@ -106,6 +110,9 @@ def _promise(promise: Mapping[str, Any]) -> str:
         text += f": {_percent(promise['share'])} of them got an answer"
     if "measured_accuracy" in promise:
         text += f", and {_percent(promise['measured_accuracy'])} of these were right"
+    ends = promise.get("interval")
+    if isinstance(ends, list) and len(ends) == 2:
+        text += f" (95% interval: {_percent(ends[0])} to {_percent(ends[1])})"
     return text
 
 

@@ -88,13 +88,15 @@ def command(
 
     from clothing_classifier.bulk import find_photos, predict_photos
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.cores import share_cores
+    from clothing_classifier.machine import share_cores
 
     _require_photos(photos)
     limits = make_limits(max_bytes, max_megapixels)
     # One photo is computed by all cores together; of many, each core computes its own.
     alone = len(photos) == 1 and photos[0] != "-" and not os.path.isdir(photos[0])
     workers, together = (1, threads) if alone else share_cores(threads)
+    if alone and provider == "auto":
+        provider = "cpu"  # it has said what one photo shows before another has been opened and compared with it
     classifier = Classifier.load(model, limits=limits, threshold=threshold, threads=together, provider=provider)
     top = min(top, len(classifier.labels))
     passed_over = Counter[str]()

@@ -6,7 +6,6 @@ less shows either.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from clothing_classifier.cores import MOST_WORKERS, available_cores
 from clothing_classifier.dataset.editions import Listing, Size, list_photos
-from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo
+from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo, compute_sha256
 from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, open_picture
+from clothing_classifier.machine import MOST_WORKERS, available_cores
 from clothing_classifier.taxonomy import CLASSES
 
 _LARGEST_SENDERS: Final = 10
@@ -200,10 +199,7 @@ def _open(root: Path, limits: Limits, photo: Photo) -> Photo:
     sha256 = ""
     try:
         with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-        sha256 = digest.hexdigest()
+            sha256 = compute_sha256(file)
         picture = open_picture(path, name=photo.path, limits=limits)
     except PhotoError as error:
         return replace(photo, sha256=sha256, dropped=f"unreadable: {error.reason.removesuffix(RAISE_LIMIT)}")

@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 COLUMNS: Final = ("path", "label", "sender", "kids", "part", "sha256", "width", "height", "dropped", "edition")
 """Columns of the CSV form."""
@@ -23,6 +23,18 @@ _ERRORS: Final = sys.getfilesystemencodeerrors()
 
 class DatasetError(Exception):
     """A dataset cannot be used. The message names the file or folder, the reason and what to do."""
+
+
+def compute_sha256(file: IO[bytes]) -> str:
+    """Return the SHA-256 of an open file's bytes, in hexadecimal, without all of them in memory at once.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(2**20):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Photo
+from clothing_classifier.machine import available_cores
 from clothing_classifier.runs.folder import (
     Reporter,
     RunError,

@@ -37,7 +37,7 @@ import numpy.typing as npt
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, read_model
 from clothing_classifier.classifier import BATCH, NOT_SURE, Classifier
-from clothing_classifier.cores import available_cores
+from clothing_classifier.machine import available_cores
 from clothing_classifier.dataset import Manifest, check_dataset
 from clothing_classifier.dataset.editions import Listing, list_photos
 from clothing_classifier.dataset.labels import read_labels

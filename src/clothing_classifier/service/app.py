@@ -20,8 +20,8 @@ from starlette.types import ASGIApp
 
 from clothing_classifier.card import ModelFile
 from clothing_classifier.classifier import Classifier
-from clothing_classifier.cores import share_cores
 from clothing_classifier.execution import Choice
+from clothing_classifier.machine import share_cores
 from clothing_classifier.service import description
 from clothing_classifier.service import metrics as figures
 from clothing_classifier.service.admission import Admission

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from clothing_classifier.classifier import Classifier, Prediction
-from clothing_classifier.cores import MOST_WORKERS, available_cores
+from clothing_classifier.machine import MOST_WORKERS, available_cores
 from clothing_classifier.service.admission import Admission
 from clothing_classifier.service.batching import Batcher
 from clothing_classifier.service.decoding import Decoders, Prepared

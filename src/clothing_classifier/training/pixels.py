@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.cores import available_cores
 from clothing_classifier.dataset import Photo
 from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
+from clothing_classifier.machine import available_cores
 from clothing_classifier.resizing import Resizing, resize
 from clothing_classifier.training.networks import Statistics
 

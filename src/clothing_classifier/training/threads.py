@@ -6,7 +6,7 @@ import sys
 
 from threadpoolctl import ThreadpoolController
 
-from clothing_classifier.cores import available_cores
+from clothing_classifier.machine import available_cores
 
 
 def limit_threads() -> None:
