@@ -161,7 +161,7 @@ def make_models(folder: Path) -> dict[tuple[str, str], str]:
         network = build(approach, len(shipped.card.labels), Statistics(IMAGENET_MEAN, IMAGENET_STD)).eval()
         card = replace(shipped.card, name=name, resizing=Resizing(SIDE, SIDE, "pad", (124, 116, 104)))
         file = folder / f"{name}.onnx"
-        file.write_bytes(pack(export(network, 1.0, pixels), card))
+        file.write_bytes(pack(export(network, 1.0, pixels), card, ()))
         models["clothing", name] = str(file)
     models |= {
         ("timm", name): timm for name, timm in zip(ARCHITECTURES, ("efficientnet_b0", "convnext_tiny"), strict=False)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import csv
 import gc
+import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +27,7 @@ from clothing_classifier.bulk import _AHEAD, GROUP
 from clothing_classifier.classifier import Prediction
 from clothing_classifier.cli import main
 from clothing_classifier.evaluation.labelled import Evaluation
+from clothing_classifier.training.packing import pack
 
 if TYPE_CHECKING:
     import onnx
@@ -245,7 +248,8 @@ def test_text_says_no_more_than_json(tiny_model: Path, folder: Path) -> None:
         assert f"{found[name]:.3f} ({low:.3f} to {high:.3f})" in text
     assert found["data"] == {"path": str(folder), "edition": "folder per class", "photos_in": str(folder), "part": None}
     assert found["model"] == {"path": str(tiny_model), "name": "tiny"}
-    assert (found["unreadable"], found["unchecked_labels"], found["learned_from"]) == ([], 0, False)
+    assert (found["unreadable"], found["unchecked_labels"]) == ([], 0)
+    assert (found["learned_from"], found["same_dataset"]) == (None, False), "a file that does not tell"
 
 
 # ------------------------------------------------------------------------------------------------------------ data
@@ -285,6 +289,107 @@ def test_a_part_may_be_chosen(tiny_model: Path, tmp_path: Path) -> None:
     assert "it comes in no parts" in none.stderr
 
 
+@pytest.fixture
+def taught(tiny_graph: onnx.ModelProto, tiny_card: ModelCard, folder: Path) -> Path:
+    """A model file that learned from both red photos of `folder`."""
+    digests = [hashlib.sha256((folder / "Red" / name).read_bytes()).hexdigest() for name in ("1.png", "2.png")]
+    model = folder.parent / "taught.onnx"
+    model.write_bytes(pack(tiny_graph, tiny_card, [*digests, "f" * 64]))
+    return model
+
+
+def test_photos_that_taught_the_model_are_known_again_and_may_be_left_out(taught: Path, folder: Path) -> None:
+    """Both red photos have the same bytes, and a copy under another name is the same photo."""
+    copy = folder / "Red" / "copy.png"
+    copy.write_bytes((folder / "Red" / "1.png").read_bytes())
+    everything = figures(taught, folder)
+    assert (everything["learned_from"], everything["unseen"]) == (3, None)
+    text = " ".join(evaluate(taught, folder).stdout.split())
+    assert "Caution the model learned from 3 of these photos, which flatter it; --unseen leaves them out" in text
+
+    out = folder.parent / "rows.csv"
+    others = figures(taught, folder, "--unseen", "--out", out)
+    assert (others["learned_from"], others["unseen"]) == (3, {"left_out": 3})
+    assert others["photos"] == everything["photos"] - 3
+    assert others["per_class"]["red"]["photos"] == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"green", "blue"}
+    text = " ".join(evaluate(taught, folder, "--unseen").stdout.split())
+    assert "Left out photos that the model learned from (3)" in text
+    assert "Caution" not in text
+
+
+def test_nothing_is_left_where_all_photos_taught_the_model(taught: Path, folder: Path) -> None:
+    for label in ("G-reen", "blue"):
+        shutil.rmtree(folder / label)
+    result = evaluate(taught, folder, "--unseen")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{folder}: the model learned from all of these photos that can be read; take others" in result.stderr
+
+
+def test_a_model_that_does_not_tell_what_taught_it_leaves_nothing_out(tiny_model: Path, folder: Path) -> None:
+    result = evaluate(tiny_model, folder, "--unseen")
+    assert result.exit_code == 2
+    assert f"{tiny_model}: does not tell which photos it learned from" in result.stderr
+
+
+def test_two_models_meet_on_the_same_photos(
+    tiny_model: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, tmp_path: Path
+) -> None:
+    """The other takes green for red and red for green, and its card has the classes in another order."""
+    data = tmp_path / "data"
+    for number in range(12):
+        for label in ("red", "green", "blue"):
+            paint(data / label / f"{number}.png", label)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(pack(tiny_graph, replace(tiny_card, name="swapped", labels=("green", "red", "blue")), []))
+    found = figures(tiny_model, data, "--against", other)
+    assert found["accuracy"] == 1
+    beside = found["against"]
+    assert (beside["name"], beside["path"], beside["accuracy"]) == (
+        "swapped",
+        str(other),
+        pytest.approx(1 / 3, abs=1e-4),
+    )
+    assert beside["differences"]["accuracy"]["difference"] == pytest.approx(2 / 3, abs=1e-4)
+    low, high = beside["differences"]["accuracy"]["interval"]
+    assert 0.4 < low < 2 / 3 < high < 0.9, "twelve of 36 photos are right: about 16 points either way"
+    text = " ".join(evaluate(tiny_model, data, "--against", other).stdout.split())
+    assert f"Beside it, on the same photos: swapped, {other}" in text
+    assert f"accuracy 1.000 0.333 +0.667 ({low:+.3f} to {high:+.3f})" in text
+    assert "By weighted F1 the model is better than the other, by more than chance." in text
+    turned = " ".join(evaluate(other, data, "--against", tiny_model).stdout.split())
+    assert "By weighted F1 the model is worse than the other, by more than chance." in turned
+    same = figures(tiny_model, data, "--against", tiny_model)["against"]["differences"]
+    assert all(row == {"difference": 0, "interval": [0, 0]} for row in same.values())
+    text = " ".join(evaluate(tiny_model, data, "--against", tiny_model).stdout.split())
+    assert "Which of them is better by weighted F1, these photos do not show beyond chance." in text
+
+
+def test_what_either_of_two_models_learned_from_is_left_out(
+    taught: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, folder: Path
+) -> None:
+    other = folder.parent / "other.onnx"
+    blue = hashlib.sha256((folder / "blue" / "1.png").read_bytes()).hexdigest()
+    other.write_bytes(pack(tiny_graph, tiny_card, [blue]))
+    found = figures(taught, folder, "--against", other)
+    assert (found["learned_from"], found["against"]["learned_from"]) == (2, 1)
+    text = " ".join(evaluate(taught, folder, "--against", other).stdout.split())
+    assert "It learned from 1 of them, which flatter it; --unseen leaves them out." in text
+    left = figures(taught, folder, "--against", other, "--unseen")
+    assert (left["photos"], left["unseen"]) == (found["photos"] - 3, {"left_out": 3})
+    text = " ".join(evaluate(taught, folder, "--against", other, "--unseen").stdout.split())
+    assert "Left out photos that one of the models learned from (3)" in text
+
+
+def test_models_of_other_classes_do_not_meet(tiny_model: Path, folder: Path) -> None:
+    result = evaluate(tiny_model, folder, "--against", "shipped")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "only models of the same classes can be compared" in result.stderr
+    assert f"{tiny_model} alone has: blue, green, red" in result.stderr
+    assert "Blazer, Blouse" in result.stderr
+
+
 def test_the_shipped_model_learned_from_the_published_dataset(shared_dataset: Path, tmp_path: Path) -> None:
     with (shared_dataset / "images.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] in ("T-Shirt", "Pants", "Shoes")][:20]
@@ -297,7 +402,16 @@ def test_the_shipped_model_learned_from_the_published_dataset(shared_dataset: Pa
     write_table(data / "images.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     found = figures(None, data)
     assert found["accuracy"] > 0.8
-    assert found["learned_from"]
+    assert found["learned_from"] == found["photos"]
+    assert found["same_dataset"]
+    text = " ".join(evaluate(None, data).stdout.split())
+    assert f"Caution the model learned from {found['photos']} of these photos, which flatter it" in text
+
+    for photo in (data / "images").iterdir():  # as other editions have them: the same picture in other bytes
+        picture = Image.open(photo)
+        photo.unlink()
+        picture.save(photo)
+    assert figures(None, data)["learned_from"] == 0
     text = " ".join(evaluate(None, data).stdout.split())
     assert "Caution the model learned from the Clothing dataset; if these photos are of it, the figures flatter" in text
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ def test_what_cannot_be_is_one_line(data: Path) -> None:
     assert "is not an ONNX model" in output
 
 
-def describe(card: ModelCard, left_out: dict[str, str] | None = None, **figures: Any) -> str:
+def describe(
+    card: ModelCard, left_out: dict[str, str] | None = None, judged: Sequence[dict[str, str]] = (), **figures: Any
+) -> str:
     rows = {
         "bow": {"precision": 0.9, "recall": 0.95, "f1": 0.92, "photos": 40},
         "scarf": {"precision": 0.8, "recall": 0.7, "f1": 0.75, "photos": 30},
@@ -110,7 +113,7 @@ def describe(card: ModelCard, left_out: dict[str, str] | None = None, **figures:
         }
     }
     file = ModelFile(Path("my runs/model.onnx"), b"", card)
-    return "\n".join(describe_own(file, metrics, left_out or {}))
+    return "\n".join(describe_own(file, metrics, left_out or {}, judged))
 
 
 @pytest.fixture
@@ -119,7 +122,8 @@ def card(tiny_card: ModelCard) -> ModelCard:
         tiny_card,
         labels=("bow", "scarf"),
         data={"classes": {"bow": 40, "scarf": 30}, "near_copies": 0, "all_alike": [], "one_sender": []},
-        promise={"kept": True, "accuracy": 0.97, "share": 0.81, "measured_accuracy": 0.983, "photos": 70},
+        promise={"kept": True, "accuracy": 0.97, "share": 0.81, "measured_accuracy": 0.983, "photos": 70}
+        | {"interval": [0.91, 1.0]},
         threshold=0.75,
     )
 
@@ -130,9 +134,8 @@ def test_the_end_says_what_it_is_worth_and_how_to_use_it(card: ModelCard) -> Non
     assert "folds         70 photos   weighted F1 0.850 (0.800 to 0.900)" in text
     assert "measured on: 5 folds; seed 0" in text
     assert "Weakest: scarf (F1 0.75). More photos of it help most." in text
-    assert (
-        "names 81% of such photos and is right in 98.3% of these (promised: 97%); below a probability of 0.75" in text
-    )
+    assert "names 81% of such photos and is right in 98.3% of these (95% interval: 91.0% to 100.0%; promised" in text
+    assert "promised: 97%); below a probability of 0.75 it says not sure." in text
     assert text.endswith("clothing predict --model 'my runs/model.onnx' PHOTOS")
     assert "Left out" not in text
     assert "near copies" not in text
@@ -141,13 +144,45 @@ def test_the_end_says_what_it_is_worth_and_how_to_use_it(card: ModelCard) -> Non
 def test_the_end_says_what_was_wrong_with_the_photos(card: ModelCard) -> None:
     data = {**card.data, "near_copies": 6, "all_alike": ["bow"], "one_sender": ["scarf"], "taught_test_photos": 3}
     left_out = {"bow/1.jpg": "unreadable: is not a picture", "bow/2.jpg": "exact copy: of bow/3.jpg"}
-    text = describe(replace(card, data=data), left_out)
+    judged = [
+        {"path": f"bow/{number}.jpg", "label": "scarf" if number == 7 else "bow", "group": str(number // 2)}
+        | {"taught": "true" if number < 3 else "false"}
+        for number in range(8)
+    ]
+    text = describe(replace(card, data=data), left_out, judged)
+    assert "These look the same, and have different labels: bow/6.jpg (bow), bow/7.jpg (scarf)." in text
+    assert text.count("These look the same") == 1
     assert "Left out: bow/1.jpg (unreadable: is not a picture)" in text
     assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo" in text
     assert "6 photos have near copies" in text
     assert "The photos of bow look all the same" in text
     assert "The photos of scarf are all of one sender, so its figures flatter; add photos of other senders." in text
     assert "3 test photos are near copies of photos that taught" in text
+    assert "so the figures flatter; take out: bow/0.jpg, bow/1.jpg, bow/2.jpg." in text
+    data = {**card.data, "known_senders_test_photos": 4}
+    assert "4 test photos are by senders whose photos taught" in describe(replace(card, data=data))
+
+
+def test_a_class_that_was_not_judged_is_not_called_the_weakest(card: ModelCard) -> None:
+    rows = {
+        "bow": {"precision": 0.9, "recall": 0.95, "f1": 0.92, "photos": 40},
+        "scarf": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "photos": 0},
+    }
+    text = describe(card, per_class=rows, accuracy=1.0)
+    assert "No photo to judge by: scarf. Nothing is known of it." in text
+    assert "Weakest" not in text
+    assert "Where no answer is wrong, this interval has no width, and says nothing of chance." in text
+
+
+def test_of_many_contradictions_ten_are_named(card: ModelCard) -> None:
+    judged = [
+        {"path": f"{label}/{number}.jpg", "label": label, "group": str(number)}
+        for number in range(13)
+        for label in ("bow", "scarf")
+    ]
+    text = describe(card, judged=judged)
+    assert text.count("These look the same") == 10
+    assert "So do those of 3 more groups; predictions.csv has the group of each photo." in text
 
 
 def test_a_promise_that_cannot_be_kept_is_not_made(card: ModelCard) -> None:

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clothing_classifier.evaluation.metrics import confusion, expected_calibration_error, measure, score
+from clothing_classifier.evaluation.metrics import (
+    compare_answers,
+    confusion,
+    expected_calibration_error,
+    measure,
+    measure_answers,
+    score,
+)
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 200), classes=st.integers(2, 6))
@@ -78,6 +85,25 @@ def test_intervals_are_those_of_the_drawn_senders_confusion_matrices() -> None:
     for name, interval in figures["intervals"].items():
         wanted = np.quantile([one[name] for one in drawn], (0.025, 0.975))
         np.testing.assert_allclose(interval, wanted, atol=1e-4)
+
+
+def test_what_is_hard_for_both_cancels_out_of_the_difference() -> None:
+    """Both err on the same hundred photos; the second one errs on eight more, of four senders."""
+    random = np.random.default_rng(0)
+    truth, groups = random.integers(0, 3, 400), np.arange(400) // 2
+    first = np.where(np.arange(400) < 100, (truth + 1) % 3, truth)
+    second = np.where(np.arange(400) >= 392, (truth + 1) % 3, first)
+    found = compare_answers(truth, first, second, 3, groups=groups)
+    assert found["accuracy"]["difference"] == pytest.approx(8 / 400)
+    low, high = found["accuracy"]["interval"]
+    assert 0 < low < 0.02 < high < 0.05, "four of 200 senders: 0.02 with a standard deviation of 0.01"
+    alone = measure_answers(truth, first, np.ones(400), "abc", threshold=0, groups=groups)["intervals"]["accuracy"]
+    assert high - low < (alone[1] - alone[0]) / 2
+    turned = compare_answers(truth, second, first, 3, groups=groups)
+    assert turned["weighted_f1"]["difference"] == -found["weighted_f1"]["difference"]
+    assert turned["weighted_f1"]["interval"] == [-end for end in reversed(found["weighted_f1"]["interval"])]
+    with pytest.raises(ValueError, match="400 labels do not fit 400 and 399"):
+        compare_answers(truth, first, second[1:], 3)
 
 
 def test_a_thousand_classes_can_be_measured() -> None:

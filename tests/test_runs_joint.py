@@ -17,8 +17,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 import torch
 
 from clothing_classifier import Classifier
-from clothing_classifier.card import read_model
+from clothing_classifier.card import mark, read_model
 from clothing_classifier.cli import main
+from clothing_classifier.dataset import read_manifest
 from clothing_classifier.evaluation.comparison import read_run
 from clothing_classifier.evaluation.report import render
 from clothing_classifier.runs import RunError, Settings, cross_validate, join_runs, train
@@ -128,6 +129,9 @@ def test_the_joined_file_says_what_its_members_say_together(dataset: Path, runs:
     measured = json.loads((joined / "sender" / "metrics.json").read_text())
     assert card.metrics["sender folds"]["weighted_f1"] == measured["weighted_f1"]
     assert [member["command"].split()[2] for member in card.training["members"]] == ["one", "other"]
+    known = read_model(joined / "model" / "model.onnx").read_photos()
+    assert known == read_model(runs / "one-model" / "model.onnx").read_photos()
+    assert known == frozenset(mark(photo.sha256) for photo in read_manifest(joined / "model" / "manifest.csv").kept)
 
 
 def test_a_joined_model_takes_another_head_and_can_be_joined_again(dataset: Path, joined: Path) -> None:

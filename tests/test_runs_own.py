@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from http.client import HTTPConnection
 from io import BytesIO
@@ -24,11 +26,11 @@ pytest.importorskip("sklearn", reason="needs the extra own")
 from PIL import Image, ImageDraw
 
 from clothing_classifier import Classifier
-from clothing_classifier.card import ModelError, read_model
+from clothing_classifier.card import ModelError, mark, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.runs import OwnSettings, RunError, train_own
 from clothing_classifier.runs.folder import to_json
-from clothing_classifier.runs.own import calibrate, find_copies, make_promise
+from clothing_classifier.runs.own import SHOWN, calibrate, find_copies, make_promise
 from clothing_classifier.training.graft import GraftError
 
 CLASSES = ("bow", "scarf", "tie")
@@ -203,6 +205,14 @@ def test_each_photo_is_judged_once_and_the_model_has_learned_from_all(run: Path,
     assert right == pytest.approx(json.loads((run / "metrics.json").read_text())["folds"]["accuracy"], abs=1e-4)
     predictions = Classifier.load(run / "model.onnx").predict_batch([wardrobe / row["path"] for row in rows])
     assert all(found.label == row["label"] for found, row in zip(predictions, rows, strict=True))
+    assert known_photos(run, wardrobe, [row["path"] for row in rows]) == {row["path"] for row in rows}
+    assert read_model().read_photos() < read_model(run / "model.onnx").read_photos(), "and its base from others"  # type: ignore[operator]
+
+
+def known_photos(run: Path, data: Path, paths: Iterable[str]) -> set[str]:
+    """Return those of the photos that a run's model file says it learned from."""
+    known = read_model(run / "model.onnx").read_photos() or ()
+    return {path for path in paths if mark(hashlib.sha256((data / path).read_bytes()).hexdigest()) in known}
 
 
 def test_the_same_command_again_looks_at_no_photo_and_gives_the_same(
@@ -236,6 +246,8 @@ def test_a_model_of_ones_own_is_a_base_too(small: Path, wardrobe: Path, tmp_path
     """Its features are its base's, so what is learned on them is the same."""
     first = train_own(OwnSettings(wardrobe, tmp_path / "first", small))
     second = train_own(OwnSettings(wardrobe, tmp_path / "second", tmp_path / "first" / "model.onnx"))
+    note = first["folds"].pop("protocol") + "; the base model has learned from these photos, so these figures flatter"
+    assert second["folds"].pop("protocol") == note
     assert first == second
     card = read_model(tmp_path / "second" / "model.onnx").card
     assert card.weights["source"] == "model: wardrobe"
@@ -274,6 +286,11 @@ def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> N
     assert {"share": promise["share"], "accuracy": promise["measured_accuracy"]} == test["sure"]
     rows = read(tmp_path / "run" / "predictions.csv")
     assert {row["part"] for row in rows} == {"validation", "test"}
+    paths = [str(photo.relative_to(tmp_path / "parts")) for photo in (tmp_path / "parts").glob("*/*/*.png")]
+    assert {path.split(os.sep)[0] for path in known_photos(tmp_path / "run", tmp_path / "parts", paths)} == {
+        "train",
+        "validation",
+    }
     predictions = classifier.predict_batch([tmp_path / "parts" / row["path"] for row in rows])
     for row, prediction in zip(rows, predictions, strict=True):  # what is measured is what a user gets
         for label, probability in prediction.top(3):
@@ -318,6 +335,9 @@ def test_a_class_of_one_sender_leaves_the_others_their_folds(small: Path, tmp_pa
     train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
     card = read_model(tmp_path / "run" / "model.onnx").card
     assert card.data["one_sender"] == ["Shoes"]
+    assert card.data["split"].endswith("no sender in two folds, but for Shoes: all of one sender")
+    assert card.metrics["folds"]["protocol"].startswith(card.data["split"])
+    assert not card.promise["kept"]
     assert card.data["folds"] == 5
     folds = {row["fold"] for row in read(tmp_path / "run" / "predictions.csv") if row["label"] == "Shoes"}
     assert len(folds) > 1, "each photo of it is judged by a head that has seen others of it"
@@ -332,7 +352,11 @@ def test_test_photos_whose_copies_taught_are_counted(small: Path, tmp_path: Path
                 picture = draw(kind, number if part == "test" and number < 2 else number + other)
                 picture.save(tmp_path / "data" / part / name / f"{number}.{'bmp' if part == 'test' else 'png'}")
     train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
-    assert read_model(tmp_path / "run" / "model.onnx").card.data["taught_test_photos"] >= 2 * len(CLASSES)
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.data["taught_test_photos"] >= 2 * len(CLASSES)
+    rows = [row for row in read(tmp_path / "run" / "predictions.csv") if row["taught"] == "true"]
+    assert len(rows) == card.data["taught_test_photos"]
+    assert {f"test/{name}/{number}.bmp" for name in CLASSES for number in (0, 1)} <= {row["path"] for row in rows}
 
 
 @pytest.mark.parametrize("parts", [(), ("train", "validation", "test")], ids=["folders", "parts"])
@@ -355,7 +379,73 @@ def test_a_class_of_one_photo_many_times_is_said(small: Path, tmp_path: Path) ->
         (root / "bow" / f"0{number}.png").unlink()
         draw(0, 0).save(root / "bow" / f"0{number}.jpg", quality=95 - 2 * number)
     train_own(OwnSettings(root, tmp_path / "run", small))
-    assert read_model(tmp_path / "run" / "model.onnx").card.data["all_alike"] == ["bow"]
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.data["all_alike"] == ["bow"]
+    assert card.data["split"].endswith("near copies in one fold, but for bow: all near copies")
+    assert not card.promise["kept"]
+
+
+def test_a_promise_needs_photos_that_are_independent(small: Path, tmp_path: Path) -> None:
+    """Thirty photos of each class keep it; five of each, six times each as frames of a film are, do not."""
+    train_own(OwnSettings(draw_classes(tmp_path / "many", photos=30), tmp_path / "run"))
+    promise = read_model(tmp_path / "run" / "model.onnx").card.promise
+    assert promise["kept"], "what is drawn is easy to tell apart"
+    assert promise["share"] * promise["photos"] >= SHOWN
+    low, high = promise["interval"]
+    assert 0.9 < low < 0.97 < promise["measured_accuracy"] <= high
+
+    films = draw_classes(tmp_path / "films", photos=5)
+    for photo in films.glob("*/*.png"):
+        for frame in range(5):
+            Image.open(photo).point(lambda value, by=frame: value + by + 1).save(photo.with_suffix(f".{frame}.png"))
+    train_own(OwnSettings(films, tmp_path / "films run", small))
+    card = read_model(tmp_path / "films run" / "model.onnx").card
+    assert card.data["photos"] == 90
+    assert not card.promise["kept"]
+    groups = {row["group"] for row in read(tmp_path / "films run" / "predictions.csv")}
+    assert len(groups) < SHOWN
+
+
+def write_parts(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label", "part", "sender"), *rows])
+    return path
+
+
+def test_a_few_validation_photos_do_not_overrule_the_others(small: Path, tmp_path: Path) -> None:
+    """They are judged beside the test photos; and senders who taught are counted."""
+    draw_classes(tmp_path, photos=20)
+    part = {0: "validation", 1: "validation", 2: "test", 3: "test", 4: "test"}
+    table = write_parts(
+        tmp_path / "labels.csv",
+        [
+            (f"{name}/{number:02}.png", name, part.get(number, "train"), "anna" if number in (3, 9) else f"{number}")
+            for name in CLASSES
+            for number in range(20)
+        ],
+    )
+    metrics = train_own(OwnSettings(table, tmp_path / "run", small))
+    assert {name: row["photos"] for name, row in metrics.items()} == {"validation": 6, "test": 9}
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.promise["measured_on"] == "the test part, 9 photos; chosen on the train part, 45, in 5 folds"
+    assert not known_photos(
+        tmp_path / "run", tmp_path, [f"{name}/0{number}.png" for name in CLASSES for number in part]
+    )
+    assert card.data["known_senders_test_photos"] == 3
+
+
+def test_photos_in_no_part_beside_others_are_asked_about(small: Path, tmp_path: Path) -> None:
+    draw_classes(tmp_path, photos=8)
+    rows = [
+        (f"{name}/0{number}.png", name, "" if number == 7 else "test" if number == 6 else "train", "")
+        for name in CLASSES
+        for number in range(8)
+    ]
+    table = write_parts(tmp_path / "labels.csv", rows)
+    with pytest.raises(RunError, match=r"3 of 24 photos are in no part, such as bow/07.png; put each in one, or say"):
+        train_own(OwnSettings(table, tmp_path / "run", small))
+    metrics = train_own(OwnSettings(table, tmp_path / "run", small, split="random"))
+    assert metrics["folds"]["photos"] == 24
 
 
 def remove(*names: str) -> Callable[[Path], None]:
@@ -430,6 +520,18 @@ def test_near_copies_of_near_copies_are_one_group() -> None:
     assert groups[3] == groups[10] == groups[20]
     assert len(set(groups.tolist())) == 38
     assert len(set(find_copies(np.ones((5, 3), np.float32)).tolist())) == 5, "photos of nothing are not copies"
+
+
+def test_near_copies_are_found_however_far_apart_they_are_listed() -> None:
+    """A chain of them, of which each is near the next one only, through a thousand photos in any order."""
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(1000, 100)).astype(np.float32)
+    chain = random.permutation(1000)[:9]
+    for before, after in itertools.pairwise(chain):
+        embeddings[after] = embeddings[before] + 0.15 * random.normal(size=100)
+    groups = find_copies(embeddings)
+    assert len(set(groups[chain].tolist())) == 1
+    assert len(set(groups.tolist())) == 1000 - len(chain) + 1
 
 
 def test_few_photos_that_all_come_out_right_do_not_make_it_certain() -> None:
@@ -548,6 +650,7 @@ def test_without_a_third_part_the_first_calibrates_in_folds(
     assert card.promise["measured_on"] == f"the {judges} part, 36 photos; chosen on the train part, 36, in 5 folds"
     rows = read(tmp_path / "run" / "predictions.csv")
     assert {row["part"] for row in rows} == {judges}
+    assert not known_photos(tmp_path / "run", tmp_path / "data", [row["path"] for row in rows])
     assert (card.temperature, card.threshold) != (1.0, 0.5)
 
 

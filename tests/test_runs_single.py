@@ -19,6 +19,7 @@ from PIL import Image
 pytest.importorskip("torch", reason="needs the extra train")
 
 from clothing_classifier import Classifier
+from clothing_classifier.card import mark, read_model
 from clothing_classifier.dataset import read_manifest
 from clothing_classifier.runs import RunError, Settings, train
 from clothing_classifier.training.approaches import APPROACHES
@@ -96,6 +97,15 @@ def test_the_model_knows_its_figures_its_data_and_its_command(run: Path) -> None
     assert card.promise["measured_on"].startswith("the test part, ")
     assert card.promise["share"] == card.metrics["test"]["sure"]["share"]
     assert card.promise["measured_accuracy"] == (card.metrics["test"]["sure"]["accuracy"] or 0)
+
+
+def test_the_file_knows_the_photos_that_it_was_made_with_and_no_others(run: Path) -> None:
+    with (run / "split.csv").open() as file:
+        parts = {row["path"]: row["part"] for row in csv.DictReader(file)}
+    known = read_model(run / "model.onnx").read_photos()
+    assert known is not None
+    for photo in read_manifest(run / "manifest.csv").kept:
+        assert (mark(photo.sha256) in known) == (parts[photo.path] != "test")
 
 
 def test_what_was_measured_is_what_the_file_says_of_the_photos(run: Path, dataset: Path) -> None:

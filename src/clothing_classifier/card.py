@@ -1,9 +1,10 @@
 """The card inside a model file, and the seal that shows whether the file is whole.
 
-A model is one ONNX file. Two of its metadata entries are this project's: the *card*, JSON that says all that is needed
-to use the model rightly, and the *seal*, the SHA-256 of the whole file with zeros in the seal's own place. Both are
-read from the bytes alone, before anything that runs models sees them: a file of a newer format, a damaged one, or one
-that would read other files of the machine is refused by name and not by what some runtime makes of it.
+A model is one ONNX file. Three of its metadata entries are this project's: the *card*, JSON that says all that is
+needed to use the model rightly; the *photos*, by which those that taught the model are known again; and the *seal*, the
+SHA-256 of the whole file with zeros in the seal's own place. All are read from the bytes alone, before anything that
+runs models sees them: a file of a newer format, a damaged one, or one that would read other files of the machine is
+refused by name and not by what some runtime makes of it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ FORMAT_VERSION: Final = 1
 """Format of the model files that this version writes, and the newest that it reads."""
 
 CARD_KEY: Final = "clothing_classifier.card"
+PHOTOS_KEY: Final = "clothing_classifier.photos"
 DIGEST_KEY: Final = "clothing_classifier.sha256"
 
 _BLANK: Final = b"0" * 64
+_MARK: Final = 12  # of a million photos that a model has not seen, one of ten thousand models takes one for seen
 _LARGEST_FILE: Final = 2**31 - 1  # protobuf's limit
 
 
@@ -130,6 +133,11 @@ class ModelCard:
         return cls(**known)
 
 
+def mark(sha256: str) -> str:
+    """Return what a model file keeps of a photo that taught it: the first hexadecimal digits of its file's SHA-256."""
+    return sha256[:_MARK]
+
+
 def seal(model: bytes) -> bytes:
     """Write the seal into a model file's bytes.
 
@@ -230,6 +238,14 @@ class ModelFile:
     path: Path
     content: bytes
     card: ModelCard
+
+    def read_photos(self) -> frozenset[str] | None:
+        """Return the `mark` of each photo that the model or its base learned from; ``None`` if the file tells none."""
+        place = _metadata(self.content).get(PHOTOS_KEY)
+        if place is None:
+            return None
+        marks = self.content[place].decode("ascii", "replace")
+        return frozenset(marks[start : start + _MARK] for start in range(0, len(marks), _MARK))
 
 
 def read_model(path: str | os.PathLike[str] | None = None) -> ModelFile:

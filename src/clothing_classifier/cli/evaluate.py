@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +17,14 @@ from clothing_classifier.cli.table import ERRORS, describe_classes, describe_ent
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
-    from clothing_classifier.card import ModelCard
+    from clothing_classifier.card import ModelCard, ModelFile
     from clothing_classifier.dataset import Photo
     from clothing_classifier.dataset.editions import Listing
     from clothing_classifier.execution import Choice
 
 _NAMED: Final = 10
 _FEW: Final = 3
+_SHIPPED: Final = "shipped"
 _MOST_LABELS: Final = 20
 _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 
@@ -31,6 +32,11 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, readable=False))
 @model_option
+@click.option(
+    "--against",
+    type=click.Path(readable=False),
+    help="Another model file of the same classes, or `shipped`: is --model better on these photos, beyond chance?",
+)
 @click.option(
     "--photos",
     "folder",
@@ -41,6 +47,11 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
     "--part",
     type=click.Choice(["train", "validation", "test"]),
     help="Only this part, where DATA comes in parts.  [default: all]",
+)
+@click.option(
+    "--unseen",
+    is_flag=True,
+    help="Leave out the photos that the model learned from: files with the very same bytes.",
 )
 @threshold_option
 @click.option(
@@ -60,8 +71,10 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 def command(
     data: Path,
     model: str | None,
+    against: str | None,
     folder: Path | None,
     part: str | None,
+    unseen: bool,
     threshold: float | None,
     out: Path | None,
     layout: str,
@@ -81,8 +94,11 @@ def command(
     Labels may be spelled like t-shirt or Tshirt. Photos with a label that is no class of the model (as Not sure,
     Other and Skip) are left out, and counted.
 
-    Photos that the model learned from flatter it, and it cannot know them again: take others. The model that ships
-    learned from the Clothing dataset.
+    Photos that the model learned from flatter it. It knows them again while their files stay as they were, and tells
+    how many there are; --unseen leaves them out. The model that ships learned from the Clothing dataset.
+
+    --against measures a second model on the same photos, and says how much better the first one is, with an interval
+    for chance. With --unseen, what either of them learned from is left out.
 
     --out has the columns path, label (yours), predicted, probability, sure, right and error. Where the label was
     wrong, correct it there and measure again: DATA may be that file.
@@ -96,27 +112,43 @@ def command(
         raise click.UsageError("--photos says where the paths in a table start from, and DATA is a folder")
 
     from clothing_classifier.bulk import predict_photos
+    from clothing_classifier.card import read_model
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.machine import share_cores
     from clothing_classifier.dataset.editions import TABLE, list_photos
     from clothing_classifier.dataset.labels import read_labels
     from clothing_classifier.evaluation.labelled import Evaluation
+    from clothing_classifier.machine import share_cores
 
     listing = list_photos(data) if data.is_dir() else read_labels(data, folder)
     if out is not None:
         spare_input(out, (str(data), str(listing.root / TABLE)))
     workers, together = share_cores(threads)
-    classifier = Classifier.load(
-        model,
-        limits=make_limits(max_bytes, max_megapixels),
-        threshold=threshold,
-        threads=together,
-        provider=provider,
+    files = [read_model(model)]
+    if against is not None:
+        files.append(read_model(None if against == _SHIPPED else against))
+        _require_same_classes(*files)
+    taught = [file.read_photos() for file in files]
+    for file, marks in zip(files, taught, strict=True):
+        if unseen and marks is None:
+            raise click.ClickException(
+                printable(f"{file.path}: does not tell which photos it learned from, so --unseen cannot leave them out")
+            )
+    classifier, *others = (
+        Classifier(
+            file,
+            limits=make_limits(max_bytes, max_megapixels),
+            threshold=threshold,
+            threads=together,
+            provider=provider,
+        )
+        for file in files
     )
     photos, named, left_out = _choose(data, listing, classifier.labels, part)
 
     evaluation = Evaluation(classifier.card, classifier.threshold)
     unreadable: list[dict[str, str]] = []
+    measured: list[Photo] = []
+    known, known_photos = [0] * len(files), 0
     with ExitStack() as stack:
         write = None
         if out is not None:
@@ -132,7 +164,13 @@ def command(
             if row.prediction is None:
                 unreadable.append({"path": row.path, "reason": row.error or ""})
             else:
+                found = _find(row.path, taught)
+                known = [count + knows for count, knows in zip(known, found, strict=True)]
+                known_photos += any(found)
+                if unseen and any(found):
+                    continue
                 evaluation.add(row.path, label, row.prediction, photo.sender)
+                measured.append(photo)
             if write is not None:
                 try:
                     write(row, label)
@@ -145,7 +183,25 @@ def command(
                         "--out"
                     ) from error
 
-    measured = len(photos) - len(unreadable)
+    if unseen and known_photos and not measured:
+        raise click.ClickException(
+            printable(f"{data}: the model learned from all of these photos that can be read; take others")
+        )
+    beside = None
+    if others and measured:
+        other = Evaluation(others[0].card, others[0].threshold)
+        paths = (str(listing.root / photo.path) for photo in measured)
+        with closing(predict_photos(others[0], paths, threads=workers)) as rows:
+            for photo, row in zip(measured, rows, strict=True):
+                if row.prediction is None:
+                    raise click.ClickException(printable(f"{row.path}: could be read before, and now not: {row.error}"))
+                other.add(row.path, named[photo.label or ""], row.prediction, photo.sender)
+        beside = {
+            "path": str(others[0].path),
+            "name": others[0].card.name,
+            **evaluation.compare(other),
+            "learned_from": _tell_known(taught[1], known[1]),
+        }
     report = {
         "data": {"path": str(data), "edition": listing.edition, "photos_in": str(listing.root), "part": part},
         "model": {"path": str(classifier.path), "name": classifier.card.name},
@@ -154,7 +210,10 @@ def command(
         "passed_over": sorted([*listing.ignored, *(f"{label}/" for label in listing.empty)]),
         "unreadable": unreadable,
         "unchecked_labels": listing.guessed,
-        "learned_from": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
+        "learned_from": _tell_known(taught[0], known[0]),
+        "unseen": {"left_out": known_photos} if unseen else None,
+        "same_dataset": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
+        "against": beside,
     }
     if layout == "json":
         click.echo(json.dumps(report, indent=2))
@@ -197,6 +256,34 @@ def _choose(
         reasons["row without a photo"] += len(listing.missing)
     left_out = {"labels": dict(others.most_common()), "reasons": dict(reasons.most_common())}
     return [photo for photo in photos if photo.label in named], named, left_out
+
+
+def _require_same_classes(first: ModelFile, second: ModelFile) -> None:
+    if {*first.card.labels} != {*second.card.labels}:
+        alone = [
+            f"{file.path} alone has: {_some(sorted({*file.card.labels} - {*other.card.labels})) or 'none'}"
+            for file, other in ((first, second), (second, first))
+        ]
+        raise click.ClickException(printable(f"only models of the same classes can be compared; {'; '.join(alone)}"))
+
+
+def _find(path: str, taught: Sequence[Set[str] | None]) -> list[bool]:
+    """Say of each model's photos whether the file at ``path`` is one of them."""
+    from clothing_classifier.card import mark
+    from clothing_classifier.dataset.manifest import compute_sha256
+
+    if not any(taught):
+        return [False] * len(taught)
+    try:
+        with open(path, "rb") as file:
+            found = mark(compute_sha256(file))
+    except OSError:  # it was there when the model looked at it
+        return [False] * len(taught)
+    return [marks is not None and found in marks for marks in taught]
+
+
+def _tell_known(taught: Set[str] | None, known: int) -> int | None:
+    return None if taught is None else known
 
 
 def _kind(photo: Photo) -> str:
@@ -243,6 +330,9 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
     yield ""
     for text in _promise(report):
         yield from _prose(text)
+    if report["against"]:
+        yield ""
+        yield from _beside(report)
     if report["mistakes"]:
         yield ""
         yield "The most confident mistakes: the model is wrong, or the label is."
@@ -251,6 +341,33 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
         for mistake in report["mistakes"]:
             named = f"{mistake['label']:<{width}}  {mistake['predicted']:<{width}}"
             yield f"{named}  {mistake['probability']:>11.1%}  {printable(mistake['path'])}"
+
+
+def _beside(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield another model's figures beside those of this one, and whether chance explains the difference."""
+    other = report["against"]
+    yield from _prose(f"Beside it, on the same photos: {other['name']}, {other['path']}")
+    if (known := other["learned_from"]) and not report["unseen"]:
+        yield from _prose(f"It learned from {known:,} of them, which flatter it; --unseen leaves them out.")
+    yield f"{'':<27}{'model':>7}{'other':>7}  difference"
+    for name, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1")):
+        found = other["differences"][name]
+        low, high = found["interval"]
+        told = f"{found['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+        yield f"{title:<27}{report[name]:>7.3f}{other[name]:>7.3f}  {told}"
+    name = "expected_calibration_error"
+    yield f"{'expected calibration error':<27}{report[name]:>7.3f}{other[name]:>7.3f}"
+    for name, title in (("share", "names"), ("accuracy", "of these, right")):
+        both = (one["sure"][name] for one in (report, other))
+        cells = "".join(f"{'' if value is None else f'{value:.1%}':>7}" for value in both)
+        yield f"{title:<27}{cells}".rstrip()
+    found = other["differences"]["weighted_f1"]
+    low, high = found["interval"]
+    which = "better" if low > 0 else "worse"
+    if low > 0 or high < 0:
+        yield from _prose(f"By weighted F1 the model is {which} than the other, by more than chance.")
+    else:
+        yield from _prose("Which of them is better by weighted F1, these photos do not show beyond chance.")
 
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -271,7 +388,15 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         if unnamed := left_out["labels"].get("Not sure"):
             yield "Caution", f"nobody named {_count(unnamed, 'photo')} that it was not sure of: the hardest are missing"
-    if report["learned_from"]:
+    if report["unseen"]:
+        whose = "the model" if report["against"] is None else "one of the models"
+        yield "Left out", f"photos that {whose} learned from ({report['unseen']['left_out']:,})"
+    elif known := report["learned_from"]:
+        yield (
+            "Caution",
+            f"the model learned from {known:,} of these photos, which flatter it; --unseen leaves them out",
+        )
+    if report["same_dataset"] and not report["learned_from"]:
         yield "Caution", "the model learned from the Clothing dataset; if these photos are of it, the figures flatter"
     if report["unreadable"]:
         count = _count(len(report["unreadable"]), "photo")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from clothing_classifier.cli import printable
-from clothing_classifier.cli.table import describe_classes
+from clothing_classifier.cli.table import ERRORS, describe_classes
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
@@ -269,17 +270,25 @@ def _train_own(settings: OwnSettings) -> None:
         reporter.end()
     manifest = read_manifest(settings.out / "manifest.csv")
     left_out = {photo.path: photo.dropped for photo in manifest.photos if photo.dropped}
-    for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out):
+    with (settings.out / "predictions.csv").open(encoding="utf-8", errors=ERRORS, newline="") as file:
+        judged = list(csv.DictReader(file))
+    for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out, judged):
         click.echo(printable(line))
 
 
-def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping[str, str]) -> Iterator[str]:
+def describe_own(
+    model: ModelFile,
+    metrics: Mapping[str, Any],
+    left_out: Mapping[str, str],
+    judged: Sequence[Mapping[str, str]],
+) -> Iterator[str]:
     """Yield what a person who made a model of their own classes should know, a line each.
 
     Args:
         model: the model file.
         metrics: the content of the run's ``metrics.json``.
         left_out: the photos that were not used, by path: why.
+        judged: the rows of the run's ``predictions.csv``.
     """
     card, figures = model.card, list(metrics.values())[-1]
     for path, why in [(path, why) for path, why in left_out.items() if why.startswith("unreadable")][:_NAMED]:
@@ -301,15 +310,26 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
             f"macro F1 {row['macro_f1']:.3f}   accuracy {row['accuracy']:.3f}"
         )
         yield f"  measured on: {row['protocol']}"
+        if row["accuracy"] == 1:
+            yield "  Where no answer is wrong, this interval has no width, and says nothing of chance."
     if card.data["near_copies"]:
         yield f"{card.data['near_copies']} photos have near copies among the others; these teach little that is new."
+    yield from _describe_contradictions(judged)
     for label in card.data["all_alike"]:
         yield f"The photos of {label} look all the same, so its figures say nothing; add photos that differ."
     for label in card.data["one_sender"]:
         yield f"The photos of {label} are all of one sender, so its figures flatter; add photos of other senders."
     if taught := card.data.get("taught_test_photos"):
-        yield f"{taught} test photos are near copies of photos that taught, so the figures flatter; take them out."
-    weakest = sorted(card.labels, key=lambda label: (figures["per_class"][label]["f1"], counts[label]))
+        named = _some([row["path"] for row in judged if row.get("taught") == "true"])
+        yield f"{taught} test photos are near copies of photos that taught, so the figures flatter; take out: {named}."
+    if known := card.data.get("known_senders_test_photos"):
+        yield f"{known} test photos are by senders whose photos taught, so the figures flatter."
+    absent = [label for label in card.labels if not figures["per_class"][label]["photos"]]
+    if absent:
+        yield f"No photo to judge by: {', '.join(absent)}. Nothing is known of {'it' if len(absent) == 1 else 'these'}."
+    weakest = sorted(
+        {*card.labels} - {*absent}, key=lambda label: (figures["per_class"][label]["f1"], counts[label], label)
+    )
     weak = [label for label in weakest if figures["per_class"][label]["f1"] < _WEAK][:_WORST]
     if weak:
         named = ", ".join(f"{label} (F1 {figures['per_class'][label]['f1']:.2f})" for label in weak)
@@ -317,9 +337,11 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
     promise = card.promise
     share, right = promise["share"], promise["measured_accuracy"]
     if promise["kept"]:
+        low, high = promise["interval"]
         yield (
-            f"It names {share:.0%} of such photos and is right in {right:.1%} of these (promised: "
-            f"{promise['accuracy']:.0%}); below a probability of {card.threshold:.2f} it says not sure."
+            f"It names {share:.0%} of such photos and is right in {right:.1%} of these (95% interval: {low:.1%} to "
+            f"{high:.1%}; promised: {promise['accuracy']:.0%}); below a probability of {card.threshold:.2f} it says "
+            "not sure."
         )
     else:
         rare = sorted(card.labels, key=lambda label: (counts[label], label))[:_WORST]
@@ -331,6 +353,24 @@ def describe_own(model: ModelFile, metrics: Mapping[str, Any], left_out: Mapping
             "--out."
         )
     yield f"The model is {model.path}; use it with: clothing predict --model {shlex.quote(str(model.path))} PHOTOS"
+
+
+def _describe_contradictions(judged: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Yield the photos that look the same and have different labels."""
+    groups: dict[str, list[Mapping[str, str]]] = {}
+    for row in judged:
+        groups.setdefault(row["group"], []).append(row)
+    torn = [rows for rows in groups.values() if len({row["label"] for row in rows}) > 1]
+    for rows in torn[:_NAMED]:
+        named = _some([f"{row['path']} ({row['label']})" for row in rows])
+        yield f"These look the same, and have different labels: {named}."
+    if len(torn) > _NAMED:
+        yield f"So do those of {len(torn) - _NAMED} more groups; predictions.csv has the group of each photo."
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 class Terminal:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from clothing_classifier.card import ModelCard
 from clothing_classifier.classifier import Prediction
-from clothing_classifier.evaluation.metrics import measure_answers, share_interval
+from clothing_classifier.evaluation.metrics import compare_answers, measure_answers, share_interval
 from clothing_classifier.training.calibration import choose_threshold
 
 Verdict = Literal["kept", "within chance", "broken"]
@@ -98,6 +98,30 @@ class Evaluation:
             "keeping": None if promise is None else _keep(promise["accuracy"], confidence, right),
             "mistakes": [told for *_, told in sorted(self._mistakes, reverse=True)],
         }
+
+    def compare(self, other: Evaluation) -> dict[str, Any]:
+        """Return another model's figures on the same photos, and how much better this one is.
+
+        Args:
+            other: what was added to it are the same photos in the same order; its card has the same labels.
+
+        Returns:
+            ``accuracy``, ``weighted_f1``, ``macro_f1``, ``expected_calibration_error`` and ``sure`` of the other, its
+            ``threshold``, and ``differences`` as `compare_answers` gives them, this model less the other.
+
+        Raises:
+            ValueError: no photo was added, or not the same ones.
+        """
+        theirs, numbers = other.figures(), self._numbers
+        places = np.array([numbers[label] for label in other._card.labels], np.int64)
+        truth, predicted = np.array(self._truth, np.int64), np.array(self._predicted, np.int64)
+        if not np.array_equal(truth, places[np.array(other._truth, np.int64)]):
+            raise ValueError("the other model was not measured on the same photos")
+        names = ("accuracy", "weighted_f1", "macro_f1", "expected_calibration_error", "sure", "threshold")
+        found = compare_answers(
+            truth, predicted, places[np.array(other._predicted, np.int64)], len(numbers), groups=self._groups()
+        )
+        return {**{name: theirs[name] for name in names}, "differences": found}
 
     def _groups(self) -> npt.NDArray[np.int64] | None:
         """Return a number for each photo's sender, or ``None`` where senders cannot be compared."""

@@ -148,6 +148,7 @@ def _join_models(
     config["crossvals"] = judgement.sources
     models = [read_model(folder / "model.onnx") for folder in members]
     cards = [model.card for model in models]
+    photos = frozenset[str]().union(*(model.read_photos() or () for model in models))
     copies = {name: _read(members[0] / name) for name in ("manifest.csv", "split.csv")}
     resizing = cards[0].resizing
     pixels = np.random.default_rng(0).integers(0, 256, (_CHECKED, resizing.height, resizing.width, 3), np.uint8)
@@ -182,7 +183,7 @@ def _join_models(
     claim(out, config)
     for name, content in copies.items():
         write_bytes(out / name, content)
-    write_bytes(out / "model.onnx", pack(graph, card))
+    write_bytes(out / "model.onnx", pack(graph, card, photos))
     write_bytes(out / "metrics.json", to_json(judgement.metrics))
     return judgement.metrics
 

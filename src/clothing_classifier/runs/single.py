@@ -231,12 +231,14 @@ def _finish(
         format=FORMAT_VERSION,
     )
     graph = store_in_half(export(network, temperature, loaded.pixels[:16]))
+    # What the temperature and the threshold were chosen on flatters them, too.
+    taught = [photo.sha256 for photo, part in zip(loaded.photos, parts, strict=True) if part != "test"]
     rows: list[Sequence[Any]] = []
     # Measured through a file and the class that users have, so that what is measured is what ships; but not under the
     # name of what ships: a stopped run must leave no model that promises what nobody measured.
     unmeasured = settings.out / "unmeasured.onnx"
     try:
-        write_bytes(unmeasured, pack(graph, card))
+        write_bytes(unmeasured, pack(graph, card, taught))
         training["half_precision"] = _compare(network, temperature, unmeasured, loaded.pixels)
         if judgement is not None:
             metrics = judgement.metrics
@@ -252,7 +254,7 @@ def _finish(
         }
     training = {**card.training, **training}
     finished = replace(card, promise=promise, metrics=metrics, training=training)
-    write_bytes(settings.out / "model.onnx", pack(graph, finished))
+    write_bytes(settings.out / "model.onnx", pack(graph, finished, taught))
     write_bytes(settings.out / "metrics.json", to_json(metrics))
     return metrics
 

@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clothing_classifier.card import CARD_KEY, DIGEST_KEY, ModelCard, seal
+from clothing_classifier.card import CARD_KEY, DIGEST_KEY, PHOTOS_KEY, ModelCard, mark, seal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import onnx
 
 _LARGE: Final = 1024
 
 
-def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
+def pack(graph: onnx.ModelProto, card: ModelCard, photos: Iterable[str]) -> bytes:
     """Return the model file's bytes: the graph with the card inside, sealed.
 
     Args:
         graph: what `export` or `graft` returned; its metadata are replaced.
         card: the card.
+        photos: SHA-256 of each photo that the model was made with, in hexadecimal, or the `mark` of it.
 
     Returns:
         The bytes of the ``.onnx`` file.
@@ -28,7 +31,8 @@ def pack(graph: onnx.ModelProto, card: ModelCard) -> bytes:
 
     sealed = onnx.ModelProto()
     sealed.CopyFrom(graph)
-    onnx.helper.set_model_props(sealed, {CARD_KEY: card.to_json(), DIGEST_KEY: "0" * 64})
+    marks = "".join(sorted({mark(photo) for photo in photos}))
+    onnx.helper.set_model_props(sealed, {CARD_KEY: card.to_json(), PHOTOS_KEY: marks, DIGEST_KEY: "0" * 64})
     sealed.producer_name = "clothing-classifier"
     sealed.producer_version = card.version
     return seal(sealed.SerializeToString())
