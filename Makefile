@@ -26,8 +26,8 @@ results: $(FULL)/.installed
 model: $(FULL)/.installed
 	$(FULL)/bin/python results/model.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),pretrained)
 
-wheel: $(FULL)/.installed
-	$(FULL)/bin/python -m build --wheel
+wheel: $(DEMO)/.installed
+	$(DEMO)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(DEMO) $(FULL) build dist

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import onnx
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # A shell's background job ignores Ctrl-C, and so would the commands that the tests start and stop by it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that does other work, or this one with several tests at once, may be slow at any time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 SHARED = Path(os.environ.get("CLOTHING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

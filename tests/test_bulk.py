@@ -198,6 +198,14 @@ class Scripted(Classifier):
         return [Prediction(("a", "b"), (1.0, 0.0), 0.5)] * len(probabilities)
 
 
+def test_one_path_is_not_taken_letter_by_letter(classifier: Classifier, photos: dict[str, str]) -> None:
+    for alone in (photos["red"], Path(photos["red"]), photos["red"].encode()):
+        with pytest.raises(TypeError, match="several paths are taken"):
+            list(find_photos(alone))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="several paths are taken"):
+            list(predict_photos(classifier, alone))  # type: ignore[arg-type]
+
+
 def test_a_slow_photo_does_not_keep_the_others_waiting() -> None:
     """The first photo takes until five groups behind it are done; its row is the first all the same."""
     behind = [f"{number}.jpg" for number in range(5 * GROUP)]

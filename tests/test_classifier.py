@@ -240,6 +240,42 @@ def test_grey_and_transparent_pixels_are_read_as_such_a_file(classifier: Classif
         assert classifier.predict(pixels) == classifier.predict(encoded(Image.fromarray(pixels), "PNG"))
 
 
+def test_a_column_of_paths_is_several_photos(classifier: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{label}.png" for label in COLOURS]
+    for path in paths:
+        plain(path.stem).save(path)
+    wanted = classifier.predict_batch(paths)
+    assert classifier.predict_batch(np.array([str(path) for path in paths])) == wanted  # type: ignore[arg-type]
+    assert classifier.predict_batch(np.array(paths, object)) == wanted
+
+
+class Pipe:
+    """As an unbuffered pipe: it gives what has come so far, and its name is a number."""
+
+    name = 6
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = io.BytesIO(content)
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._rest.read(min(size, 1000) if size >= 0 else 1000)
+        self.given += len(piece)
+        return piece
+
+
+def test_a_pipe_is_read_to_its_end_or_to_the_limit(classifier: Classifier) -> None:
+    content = encoded(Image.fromarray(noise(1)[0]).resize((60, 60)), "PNG")
+    assert len(content) > 3000
+    assert classifier.predict(Pipe(content)) == classifier.predict(content)
+    with pytest.raises(PhotoError, match=r"^<file>: "):
+        classifier.predict(Pipe(content[:-100]))
+    long = Pipe(content + bytes(50_000))
+    with pytest.raises(PhotoError, match=r"^<file>: .*limit"):
+        Classifier.load(classifier.path, limits=Limits(max_bytes=len(content))).predict(long)
+    assert long.given == len(content) + 1
+
+
 @pytest.mark.parametrize("one", ["photo.jpg", Path("photo.jpg"), b"photo", io.BytesIO(b"photo"), noise(1)[0]])
 def test_one_photo_is_not_taken_for_many(classifier: Classifier, one: Any) -> None:
     with pytest.raises(TypeError, match="for one there is predict"):

@@ -68,12 +68,14 @@ def test_a_form_gives_its_files_in_their_order() -> None:
         part(b"not a file", 'name="note"'),
         part(b"2", 'name="anything"; filename="größe.jpg"', "Content-Type: image/jpeg"),
         part(b"3", 'name="photos"', "Content-Type: image/png"),
+        part(b"4", 'name="photos"'),
     ]
     uploads = read([*form, END], **FORM)
     assert [(file.name, file.content) for file in uploads.files] == [
         ("a.jpg", b"1"),
         ("größe.jpg", b"2"),
         ("photo", b"3"),
+        ("photo", b"4"),
     ]
     assert not uploads.alone
 

@@ -116,3 +116,15 @@ def test_a_full_disk_costs_only_time_and_is_not_filled_further(pixels: npt.NDArr
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(cache.iterdir()) == []
+
+
+def test_who_has_no_home_keeps_nothing(pixels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = compute_features(build()[0], pixels, CPU)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def refuse() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", refuse)
+    for one, other in zip(wanted, compute_features(build()[0], pixels, CPU), strict=True):
+        np.testing.assert_array_equal(one, other)

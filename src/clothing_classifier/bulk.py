@@ -57,7 +57,11 @@ def find_photos(paths: Iterable[str], passed_over: Counter[str] | None = None) -
 
     Yields:
         Each photo's path, in the order of ``paths``; for a folder that cannot be listed or holds no photo, the error.
+
+    Raises:
+        TypeError: it is one path and not several.
     """
+    _require_several(paths)
     passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
         if not os.path.isdir(path):
@@ -86,7 +90,9 @@ def predict_photos(
 
     Raises:
         ModelError: the model fails.
+        TypeError: it is one path and not several.
     """
+    _require_several(photos)
     source = iter(photos)
     workers = threads or share_cores()[0]
     size = GROUP if classifier.provider == "cpu" else GROUP_ELSEWHERE
@@ -116,6 +122,11 @@ def predict_photos(
                 return
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _require_several(paths: object) -> None:
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise TypeError("several paths are taken, as a list; one alone would be taken letter by letter")
 
 
 def _predict(classifier: Classifier, group: Sequence[str | PhotoError]) -> list[Row]:

@@ -211,7 +211,7 @@ def read_card(model: bytes, name: str) -> ModelCard:
         if isinstance(newest, int) and newest > FORMAT_VERSION:
             raise ModelError(
                 f"{name}: was made by a newer version (its format is {newest}, this version reads {FORMAT_VERSION}); "
-                "upgrade with: pip install -U clothing-classifier"
+                "install a newer version of this package"
             )
         card = ModelCard._from_values(values)
     except ValueError as error:

@@ -199,7 +199,9 @@ class Classifier:
         """
         # One photo's path, bytes or rows of pixels can be iterated over, too.
         one = isinstance(photos, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
-        if one or hasattr(photos, "read") or (isinstance(photos, np.ndarray) and photos.ndim != 4):
+        if isinstance(photos, np.ndarray):  # of pixels, or of paths, as a table's column
+            one = photos.ndim != (1 if photos.dtype.kind in "OU" else 4)
+        if one or hasattr(photos, "read"):
             raise TypeError("predict_batch takes several photos, as a list; for one there is predict")
         predictions: list[Prediction] = []
         coming = iter(photos)
@@ -331,10 +333,17 @@ def _open(photo: Any, limits: Limits) -> tuple[str | os.PathLike[str] | bytes, s
         return photo, None
     if isinstance(photo, (bytearray, memoryview)):
         return bytes(photo), None
-    content, name = None, str(getattr(photo, "name", "<file>"))
+    content, name = None, getattr(photo, "name", None)
+    if not isinstance(name, str):  # of a pipe it is a number
+        name = "<file>"
     if isinstance(photo, Readable):
         try:
             content = photo.read(limits.max_bytes + 1)
+            # A pipe gives what has come so far.
+            while isinstance(content, bytes) and len(content) <= limits.max_bytes:
+                if not (more := photo.read(limits.max_bytes + 1 - len(content))):
+                    break
+                content += more
         except (OSError, ValueError) as error:  # ValueError: it is closed
             raise PhotoError(name, f"cannot be read ({error})") from error
     if not isinstance(content, bytes):
@@ -353,7 +362,8 @@ def _encode(picture: Image.Image) -> bytes:
         profile = picture.info.get("icc_profile")
         if picture.mode == "La":  # Pillow converts it to nothing else
             picture = picture.convert("LA")
-        if picture.mode == "HSV" or has_unset_alpha(picture):
+        # No TIFF holds HSV, and before 13.0 Pillow does not read the YCbCr that it writes.
+        if picture.mode in ("HSV", "YCbCr") or has_unset_alpha(picture):
             picture = picture.convert("RGB")
         elif picture.has_transparency_data:
             picture = picture.convert("RGBA")

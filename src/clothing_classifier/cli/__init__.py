@@ -126,9 +126,11 @@ def _is_ours(module: str) -> bool:
 
 def _advise(error: ImportError) -> str:
     """Return what cannot be imported, why, and what to do about it, on one line."""
-    missing = (error.name or "").partition(".")[0] or "a package that is needed"
+    module = (error.name or "").partition(".")[0]
+    missing = module or "a package that is needed"
     reason = " ".join(str(error).split())
-    advice = "install it again: pip install --force-reinstall clothing-classifier"
+    again = {"": "numpy onnxruntime pillow pi-heif", "PIL": "pillow", "pi_heif": "pi-heif"}.get(module, module)
+    advice = f"install it again: pip install --force-reinstall --upgrade {again}"
     if "DLL" in reason:
         runtime = "Microsoft's Visual C++ Redistributable (https://aka.ms/vs/17/release/vc_redist.x64.exe)"
         advice = f"install {runtime}, or {advice}"

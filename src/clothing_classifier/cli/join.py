@@ -45,7 +45,7 @@ def command(runs: tuple[Path, ...], out: Path, crossvals: tuple[Path, ...]) -> N
         raise click.UsageError("a run is named twice")
     if out.resolve() in {run.resolve() for run in (*runs, *crossvals)}:
         raise click.UsageError("--out is one of the runs; choose another folder")
-    require_own()
+    require_own("to join runs takes")
     from clothing_classifier.runs import join_runs
 
     metrics = join_runs(runs, out, crossvals)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -109,9 +111,10 @@ def require_torch() -> None:
     """Say how to install what training needs, where it is missing.
 
     Raises:
-        ClickException: torch is not there.
+        ClickException: torch is not there, or what a trained network is exported with.
     """
     try:
+        import onnxscript  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
         raise click.ClickException(
@@ -119,8 +122,11 @@ def require_torch() -> None:
         ) from error
 
 
-def require_own() -> None:
+def require_own(what: str = "your own classes need") -> None:
     """Say how to install what a model of one's own classes needs, where it is missing.
+
+    Args:
+        what: needs it, as the sentence begins.
 
     Raises:
         ClickException: onnx, SciPy or scikit-learn is not there.
@@ -131,7 +137,7 @@ def require_own() -> None:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise click.ClickException(
-            'your own classes need more than prediction does: pip install "clothing-classifier[own]"'
+            f'{what} more than prediction does: pip install "clothing-classifier[own]"'
         ) from error
 
 
@@ -352,7 +358,9 @@ def describe_own(
             f"{', '.join(f'{label} (has {counts[label]})' for label in needed)}, and repeat the command with another "
             "--out."
         )
-    yield f"The model is {model.path}; use it with: clothing predict --model {shlex.quote(str(model.path))} PHOTOS"
+    path = str(model.path)
+    quoted = subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
+    yield f"The model is {path}; use it with: clothing predict --model {quoted} PHOTOS"
 
 
 def _describe_contradictions(judged: Sequence[Mapping[str, str]]) -> Iterator[str]:

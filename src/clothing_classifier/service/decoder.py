@@ -26,6 +26,9 @@ HEAD: Final = struct.Struct(">?HHQ")
 """What stands before an answer's bytes: whether they are pixels, the photo's own width and height among these, and how
 many bytes they are. Of an error, they are a JSON list of kind and reason."""
 
+STOPPING: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+"""Signals by which a process is asked to stop; SIGBREAK is Windows's, where no other program can send SIGTERM."""
+
 READY: Final = b"+"
 """What it says when it has started."""
 
@@ -38,7 +41,7 @@ def main(settings: str) -> None:
     Args:
         settings: JSON: the card's ``resizing``, and the limits ``bytes`` and ``pixels``.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the service says when it is over
+    for number in STOPPING:  # sent to the whole group; the service says when it is over
         signal.signal(number, signal.SIG_IGN)
     values = json.loads(settings)
     resizing = Resizing.from_dict(values["resizing"])

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clothing_classifier.service.app import Service
+from clothing_classifier.service.decoder import STOPPING
 from clothing_classifier.service.guard import HEADERS
 from clothing_classifier.service.problems import MEDIA_TYPE, Problem
 
@@ -139,7 +140,7 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Unlike uvicorn's own, this one does not send the signal again once all is done: the process ends with 0.
-        handlers = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.handle_exit) for number in STOPPING}
         try:
             yield
         finally:

@@ -88,7 +88,11 @@ def compute_embeddings(
 
 def _recall(key: str, shape: tuple[int, ...], compute: Callable[[], Features]) -> Features:
     """Return what was computed under this key before, or compute it and keep it."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clothing-classifier" / "features"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # whoever runs this has no home
+        return compute()
+    folder = cache / "clothing-classifier" / "features"
     file = folder / f"{key}.npy"
     with suppress(OSError, ValueError, EOFError):  # not there yet, or of no use: then it is computed
         kept: Features = np.load(file)
