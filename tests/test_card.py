@@ -61,6 +61,11 @@ cards = st.builds(
 )
 
 
+def test_joiners_and_no_break_spaces_belong_to_names(tiny_card: ModelCard) -> None:
+    labels = ("نیم\u200cتنه", "👩\u200d🎤", "zori\u00a0x")
+    assert ModelCard.from_json(dataclasses.replace(tiny_card, labels=labels).to_json()).labels == labels
+
+
 @given(cards)
 def test_a_card_survives_json(card: ModelCard) -> None:
     text = card.to_json()
@@ -93,6 +98,8 @@ def test_a_missing_field_is_named(tiny_card: ModelCard, field: str) -> None:
         ("labels", ["red", "a\nb"]),
         ("labels", ["red", "\x1b[2J"]),
         ("labels", ["red", "\udc80"]),
+        ("labels", ["red", "a\u200bb"]),
+        ("labels", ["red", "\u200d"]),
         ("resizing", [12, 8]),
         ("threshold", 1.01),
         ("threshold", "0.5"),

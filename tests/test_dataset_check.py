@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clothing_classifier.classifier import NOT_SURE
 from clothing_classifier.dataset import DatasetError, Findings, Manifest, check_dataset, read_dataset
+from clothing_classifier.dataset.labels import LABEL_COLUMNS, PHOTO_COLUMNS, RESERVED, read_labels
 from clothing_classifier.images import Limits
+from clothing_classifier.taxonomy import canonical_label
 
 HEADER = "image,sender_id,label,kids\n"
 
@@ -170,7 +173,7 @@ def test_one_class_is_too_few_and_said(github: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems forbid such names")
-@pytest.mark.parametrize("name", ["tee\u200b", "tee\n", " "])
+@pytest.mark.parametrize("name", ["tee\u200b", "tee\n", " ", "\u200d"])
 def test_a_class_whose_name_cannot_be_shown_is_refused_before_anything_learns(tmp_path: Path, name: str) -> None:
     draw(tmp_path / "hat" / "1.jpg", 0)
     draw(tmp_path / name / "2.jpg", 1)
@@ -178,6 +181,61 @@ def test_a_class_whose_name_cannot_be_shown_is_refused_before_anything_learns(tm
     with pytest.raises(DatasetError, match="has a name that cannot be shown; rename its folder") as error:
         read_dataset(tmp_path)
     assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["نیم\u200cتنه", "👩\u200d🎤", "zori\u00a0x"])
+def test_a_class_of_any_script_is_taken(tmp_path: Path, name: str) -> None:
+    draw(tmp_path / "hat" / "1.jpg", 0)
+    draw(tmp_path / name / "2.jpg", 1)
+    assert read_dataset(tmp_path).classes == tuple(sorted(("hat", name)))
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED), "Truth", "ANSWER"])
+def test_a_class_is_not_called_like_a_column(tmp_path: Path, name: str) -> None:
+    """Else a run's own predictions.csv could not be read as a table of labels."""
+    draw(tmp_path / "hat" / "1.jpg", 0)
+    draw(tmp_path / name / "2.jpg", 1)
+    with pytest.raises(DatasetError, match=f"the class {name} is called like a column of results; rename its folder"):
+        read_dataset(tmp_path)
+
+
+def test_what_a_run_writes_into_its_table_is_reserved() -> None:
+    assert {*PHOTO_COLUMNS, *LABEL_COLUMNS, "sender", "part", "fold", "group", "taught", "predicted"} <= RESERVED
+
+
+@pytest.mark.parametrize(
+    ("label", "bad", "reason"),
+    [
+        ("te\u200be", "", r"has a name that cannot be shown; give it another name in the table"),
+        ("truth", "", "the class truth is called like a column of results; give it another name in the table"),
+        ("tee", "b.jpg", "no photo can be used of tee; add photos, or take their rows away"),
+    ],
+)
+def test_of_a_table_no_folder_is_blamed(tmp_path: Path, label: str, bad: str, reason: str) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        draw(tmp_path / f"{name}.jpg", number)
+    if bad:
+        (tmp_path / bad).write_bytes(b"no picture")
+    table = tmp_path / "labels.csv"
+    table.write_text(f"path,label\na.jpg,hat\nb.jpg,{label}\nc.jpg,kilt\n", "utf-8")
+    with pytest.raises(DatasetError, match=reason):
+        check_dataset(read_labels(table)).require_classes()
+
+
+@pytest.mark.parametrize("name", ["not sure", "Not Sure", "not_sure"])
+def test_what_a_model_says_when_it_is_not_sure_is_no_class(tmp_path: Path, name: str) -> None:
+    assert canonical_label(NOT_SURE) == "Not sure"
+    root = lay_classes(tmp_path, hat=2, kilt=2, **{name: 2})
+    (root / name / "broken.jpg").write_bytes(b"no picture")
+    findings = check_dataset(root)
+    findings.require_classes()
+    assert findings.manifest.classes == ("hat", "kilt")
+    reasons = dropped(findings)
+    assert reasons.pop(f"{name}/broken.jpg").startswith("unreadable: ")
+    assert [*reasons.values()] == 2 * ["label not sure: it is what a model answers when it is not sure"]
+    for photo in (root / name).iterdir():
+        photo.unlink()
+    check_dataset(root).require_classes()
 
 
 def test_no_usable_photo_is_said_with_the_reasons(github: Path) -> None:

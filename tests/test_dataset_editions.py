@@ -381,6 +381,24 @@ def test_one_name_in_two_spellings_of_file_systems_is_one_class(tmp_path: Path) 
     assert manifests[0].digest == manifests[1].digest
 
 
+@posix
+@pytest.mark.parametrize("parts", [("",), ("train/", "test/")], ids=["folders", "parts"])
+def test_folders_that_spell_one_class_are_one(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    lay(tmp_path, "Kilt/x", "kilt/x")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("a file system where they are one folder")
+    first, last = parts[0], parts[-1]
+    names = (f"{first}Zori x/1.jpg", f"{last}zori  X/2.jpg", f"{last}zori  X/3.jpg", f"{last}sari/4.jpg")
+    listing = list_photos(lay(tmp_path / "data", *names, f"{first}SARI/", f"{first}hat/"))
+    assert {path.rpartition("/")[2]: label for path, label in labels(listing).items()} == {
+        "1.jpg": "zori  X",
+        "2.jpg": "zori  X",
+        "3.jpg": "zori  X",
+        "4.jpg": "sari",
+    }
+    assert listing.empty == ("hat",)
+
+
 def test_folders_of_archivers_and_drives_are_no_classes(tmp_path: Path) -> None:
     listing = list_photos(lay(tmp_path, "sari/1.jpg", "sari/@eaDir/1.jpg/SMALL.jpg", "@eaDir/2.jpg", "#recycle/3.jpg"))
     assert [photo.path for photo in listing.photos] == ["sari/1.jpg"]

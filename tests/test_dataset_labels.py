@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import clothing_classifier
 from clothing_classifier.dataset import DatasetError, Manifest, Photo
 from clothing_classifier.dataset.editions import Listing
 from clothing_classifier.dataset.labels import LABEL_COLUMNS, PHOTO_COLUMNS, read_labels
+from clothing_classifier.taxonomy import fold_label
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,29 @@ def test_a_photo_counts_once_and_contradictions_not_at_all(folder: Path) -> None
     assert labels(listing) == {"a.jpg": "T-Shirt", "b.jpg": None, "c.jpg": None}
     assert [p.dropped for p in listing.photos] == ["", "contradictory rows: Hat and Dress", "no label"]
     assert (listing.repeated, listing.missing) == (1, ("(no name, line 8)",))
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ("Röcke", "Ro\u0308cke"),
+        ("Zori x", "Zori  x"),
+        ("Zori x", "zori\u00a0x"),
+        ("kilt", "Kilt"),
+        ("Tie", "T\u200die"),
+    ],
+)
+def test_spellings_of_one_label_are_the_most_frequent_one(folder: Path, usual: str, other: str) -> None:
+    rows = f"a.jpg,{other}\nb.jpg,{usual}\nc.jpg,{usual}\nd.jpg,Hat\nb.jpg,{other}\n"
+    listing = read(folder, f"path,label\n{rows}")
+    assert labels(listing) == {"a.jpg": usual, "b.jpg": usual, "c.jpg": usual, "d.jpg": "Hat"}
+    assert listing.repeated == 1, "the photo that is named again is not contradicted"
+    first = labels(read(folder, "path,label\na.jpg,Kilt\nb.jpg,kilt\nc.jpg,C++\nd.jpg,C#\n"))
+    assert list(first.values()) == ["Kilt", "Kilt", "C++", "C#"]
+
+
+def test_a_label_is_in_the_form_of_a_folders(folder: Path) -> None:
+    assert labels(read(folder, "path,label\na.jpg,Ro\u0308cke\n")) == {"a.jpg": "Röcke"}
 
 
 def test_what_predict_says_is_not_yet_known_to_be_true(folder: Path) -> None:
@@ -148,7 +173,12 @@ def test_photos_are_looked_for_by_the_table_then_here_then_nowhere(
         (b"path,label\na.jpg,Hat\nb,c.jpg,Hat\n", "line 3 has more cells than the first line"),
         (b"path,label\n" + b"x" * 200_000 + b",Hat\n", "is damaged after line 1 (field larger than field limit"),
         ("path,label\na.jpg,Hat\n".encode("utf-16"), "is in UTF-16; save it again as CSV in UTF-8"),
-        (b"PK\3\4\x14\0\6\0\x08\0", "its first line should name a column"),
+        (
+            b"PK\3\4\x14\0\6\0\x08\0",
+            "is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV in UTF-8",
+        ),
+        (b"\xd0\xcf\x11\xe0" + bytes(12), "is no table of text (it holds NUL bytes)"),
+        ("path,label\na.jpg,Hat\n".encode("utf-16-le"), "is no table of text (it holds NUL bytes)"),
     ],
 )
 def test_a_table_that_is_none_is_told_what_is_wrong(folder: Path, table: bytes, reason: str) -> None:
@@ -189,7 +219,11 @@ def test_any_name_and_label_come_back(folder: Path, rows: dict[str, str], delimi
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerows([("label", "path"), *((label, name) for name, label in rows.items())])
-    assert labels(read(folder, stream.getvalue())) == rows
+    found = labels(read(folder, stream.getvalue()))
+    assert found.keys() == rows.keys()
+    for name, label in rows.items():
+        spellings = [other for other in rows.values() if fold_label(other) == fold_label(label)]
+        assert found[name] in [unicodedata.normalize("NFC", spelling) for spelling in spellings]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names of POSIX are bytes")

@@ -52,7 +52,9 @@ class Reader(HTMLParser):
 
 
 def shown(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\u00a0\u200c\u200d" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def numbers(element: ET.Element) -> list[tuple[float, float]]:

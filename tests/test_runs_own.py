@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 from clothing_classifier import Classifier
 from clothing_classifier.card import ModelError, mark, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
+from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.runs import OwnSettings, RunError, train_own
 from clothing_classifier.runs.folder import to_json
 from clothing_classifier.runs.own import SHOWN, calibrate, find_copies, make_promise
@@ -189,6 +190,10 @@ def test_its_head_is_folded_into_a_graph_that_still_gives_the_bases_embedding(ru
     logits = output.evidence.mean((2, 3))
     likelihood = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose(likelihood / likelihood.sum(1, keepdims=True), output.probabilities, atol=1e-4)
+
+
+def test_no_class_can_be_called_like_a_column_of_the_predictions(run: Path) -> None:
+    assert read(run / "predictions.csv")[0].keys() - {*CLASSES} <= RESERVED
 
 
 def test_near_copies_are_held_out_together(run: Path) -> None:
@@ -676,7 +681,7 @@ def test_a_table_of_labels_teaches_too(small: Path, tmp_path: Path) -> None:
     assert "--photos photos" in model.card.training["command"]
     dropped = {p.path: p.dropped for p in read_manifest(tmp_path / "run" / "manifest.csv").photos if p.dropped}
     assert dropped == {
-        "unsure.png": "label not sure",
+        "unsure.png": "label not sure: it is what a model answers when it is not sure",
         "broken.png": "unreadable: is empty",
         "gone.png": "unreadable: does not exist",
     }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clothing_classifier.resizing import Resizing
+from clothing_classifier.taxonomy import is_class_name
 
 FORMAT_VERSION: Final = 1
 """Format of the model files that this version writes, and the newest that it reads."""
@@ -92,7 +93,7 @@ class ModelCard:
         _require(
             isinstance(labels, tuple)
             and len(labels) >= 2
-            and all(isinstance(label, str) and label.strip() and label.isprintable() for label in labels)
+            and all(isinstance(label, str) and is_class_name(label) for label in labels)
             and len(set(labels)) == len(labels),
             "labels",
             "two or more printable names, no two alike",

@@ -69,10 +69,39 @@ _ALIASES: Final[dict[str, str]] = {
 }
 
 
+_JOINERS: Final = "\u200c\u200d"  # zero-width; without them Persian words and many emoji look different
+
+
+def is_printable(text: str) -> bool:
+    r"""Say whether a terminal shows a text on one line and is not steered by it.
+
+    Beside what Python calls printable, that holds for the no-break space and the zero-width joiners.
+
+    >>> is_printable("نیم\u200cتنه"), is_printable("40\u00a0%"), is_printable("a\nb"), is_printable("\u202e")
+    (True, True, False, False)
+    """
+    return all(c.isprintable() or c == "\u00a0" or c in _JOINERS for c in text)
+
+
+def is_class_name(name: str) -> bool:
+    """Say whether a class may be called so: it can be printed, and something can be seen."""
+    return is_printable(name) and fold_label(name) != ""
+
+
+def fold_label(name: str) -> str:
+    """Return what all spellings of one label share: they differ in case, white space, Unicode's form or joiners only.
+
+    >>> fold_label(" Zori  X") == fold_label("zori x")
+    True
+    """
+    seen = "".join(c for c in name if c not in _JOINERS)
+    return " ".join(unicodedata.normalize("NFC", seen).casefold().split())
+
+
 def _key(name: str) -> str:
-    # Without its marks, a word of many scripts is another word.
-    letters = unicodedata.normalize("NFC", name).casefold()
-    return "".join(c for c in letters if c.isalnum() or unicodedata.category(c).startswith("M"))
+    # Without its marks, a word of many scripts is another word; without letters, marks mean nothing.
+    key = "".join(c for c in fold_label(name) if c.isalnum() or unicodedata.category(c).startswith("M"))
+    return key if any(map(str.isalnum, key)) else ""
 
 
 _BY_KEY: Final[dict[str, str]] = {_key(label): label for label in RAW_LABELS} | _ALIASES
@@ -92,7 +121,8 @@ def canonical_label(name: str) -> str | None:
 def match_label(name: str, labels: Sequence[str]) -> str | None:
     """Return the one of a model's ``labels`` that ``name`` stands for, or ``None`` if it stands for none of them.
 
-    The same spelling goes first, then one that differs in what does not count, then the names that other editions use.
+    The same spelling goes first, then another one of the same label, then one that differs in spaces, hyphens and other
+    signs, then the names that other editions use.
     Where several labels are as near, none is meant.
 
     >>> labels = ("T-Shirt", "Outwear", "Kilt")
@@ -103,7 +133,7 @@ def match_label(name: str, labels: Sequence[str]) -> str | None:
     """
     if name in labels:
         return name
-    spellings: tuple[Callable[[str], str | None], ...] = (_key, canonical_label)
+    spellings: tuple[Callable[[str], str | None], ...] = (fold_label, _key, canonical_label)
     for spell in spellings:
         wanted = spell(name)
         found = [label for label in labels if spell(label) == wanted] if wanted else []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from clothing_classifier import __version__
+from clothing_classifier.taxonomy import is_printable
 
 if TYPE_CHECKING:
     from clothing_classifier.images import Limits
@@ -145,7 +146,7 @@ def main() -> None:
 
 def printable(text: str) -> str:
     """Return text that a terminal shows on one line and that cannot steer it: anything else is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 class Number(click.FloatRange):

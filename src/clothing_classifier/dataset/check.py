@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from clothing_classifier.dataset.editions import Listing, Size, list_photos
+from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo, compute_sha256
 from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, open_picture
 from clothing_classifier.machine import MOST_WORKERS, available_cores
-from clothing_classifier.taxonomy import CLASSES
+from clothing_classifier.taxonomy import CLASSES, canonical_label, fold_label, is_class_name
 
 _LARGEST_SENDERS: Final = 10
-_COLUMNS: Final = ("path", "label", "sender", "fold", "part", "predicted")  # of predictions.csv, beside the classes
 _LOSING: Final = ("unreadable", "exact copy", "contradictory copies")
 _NAMED: Final = 3
 
@@ -65,7 +65,8 @@ class Findings:
         lost = {p.label for p in self.manifest.photos if p.label and _kind(p.dropped) in _LOSING}
         if self.manifest.edition.startswith(("GitHub", "Kaggle")):  # whose other labels are dropped anyway
             lost &= {*CLASSES}
-        return tuple(sorted({*lost, *self.empty} - {*self.manifest.classes}))
+        lost |= {*self.empty}
+        return tuple(sorted({label for label in lost if not _is_not_sure(label)} - {*self.manifest.classes}))
 
     def require_classes(self) -> None:
         """Make sure that there is something to learn.
@@ -75,11 +76,13 @@ class Findings:
                 no model may have.
         """
         root, classes = self.manifest.root, self.manifest.classes
+        of_table = self.manifest.edition == "table"
+        rename = "give it another name in the table" if of_table else "rename its folder"
         for name in classes:
-            if not name.isprintable() or not name.strip():
-                raise DatasetError(f"{root}: the class {name!r} has a name that cannot be shown; rename its folder")
-            if name in _COLUMNS:
-                raise DatasetError(f"{root}: the class {name} is called like a column of results; rename its folder")
+            if not is_class_name(name):
+                raise DatasetError(f"{root}: the class {name!r} has a name that cannot be shown; {rename}")
+            if fold_label(name) in RESERVED:
+                raise DatasetError(f"{root}: the class {name} is called like a column of results; {rename}")
         if len(classes) == 1:
             raise DatasetError(f"{root}: there is only one class, {classes[0]}; a classifier needs two or more")
         if not classes:
@@ -95,9 +98,10 @@ class Findings:
                 )
             raise DatasetError(f"{root}: none of the {len(self.manifest.photos)} photos can be used: {told}")
         if self.lost:
+            away = "their rows" if of_table else "the folder"
+            why = "" if of_table else " (`clothing data check` says why)"
             raise DatasetError(
-                f"{root}: no photo can be used of {', '.join(self.lost)} (`clothing data check` says why); add photos, "
-                "or take the folder away"
+                f"{root}: no photo can be used of {', '.join(self.lost)}{why}; add photos, or take {away} away"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,8 +141,9 @@ def check_dataset(
 ) -> Findings:
     """List the photos of a dataset, open every one, and decide which are used.
 
-    A photo is dropped if it cannot be read; if its edition gives it no class, an unknown one, or several; or if it is
-    a copy, byte for byte, of one that is used. Of copies with the same label one stays: that of the test part, then of
+    A photo is dropped if it cannot be read; if its edition gives it no class, an unknown one, or several; if it is
+    labelled "not sure", which is not a class but what a model says of it; or if it is a copy, byte for byte, of one
+    that is used. Of copies with the same label one stays: that of the test part, then of
     the validation part, then the first by path. If their labels contradict each other, none stays.
 
     Args:
@@ -155,10 +160,11 @@ def check_dataset(
         DatasetError: no edition is recognised, see `clothing_classifier.dataset.editions.list_photos`.
     """
     listing = root if isinstance(root, Listing) else list_photos(Path(root), size)
+    photos = [_drop_not_sure(photo) for photo in listing.photos]
     opened: list[Photo] = []
     pool = ThreadPoolExecutor(workers or min(available_cores(), MOST_WORKERS), "open")
     try:
-        for photo in pool.map(partial(_open, listing.root, limits), sorted(listing.photos, key=lambda p: p.path)):
+        for photo in pool.map(partial(_open, listing.root, limits), sorted(photos, key=lambda p: p.path)):
             opened.append(photo)
             if progress is not None:
                 progress(len(opened), len(listing.photos))
@@ -192,6 +198,16 @@ def read_dataset(
     findings = check_dataset(root, size=size, progress=progress, limits=limits, workers=workers)
     findings.require_classes()
     return findings.manifest
+
+
+def _is_not_sure(label: str) -> bool:
+    return canonical_label(label) == "Not sure"
+
+
+def _drop_not_sure(photo: Photo) -> Photo:
+    if photo.dropped or not photo.label or not _is_not_sure(photo.label):
+        return photo
+    return replace(photo, dropped="label not sure: it is what a model answers when it is not sure")
 
 
 def _open(root: Path, limits: Limits, photo: Photo) -> Photo:

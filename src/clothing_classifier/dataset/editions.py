@@ -11,7 +11,8 @@ the user's own         a folder per class, or such folders in ``train/``, ``vali
 
 https://www.kaggle.com/datasets/agrigorev/clothing-dataset-full, https://github.com/alexeygrigorev/clothing-dataset,
 https://github.com/alexeygrigorev/clothing-dataset-small. Labels are matched by name: those of a published edition are
-spelled as `clothing_classifier.taxonomy` does, the user's own stay as they are.
+spelled as `clothing_classifier.taxonomy` does, the user's own stay as they are, except that spellings of one class are
+merged.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from clothing_classifier.dataset.manifest import DatasetError, Photo
 from clothing_classifier.images import SUFFIXES, SYSTEM_FOLDERS
-from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, TOP_10, canonical_label
+from clothing_classifier.taxonomy import CLASSES, DROPPED_LABELS, TOP_10, canonical_label, fold_label
 
 Size = Literal["compressed", "original"]
 """Which photos of Kaggle's edition: those made smaller for the web, or those that the cameras took."""
@@ -223,8 +224,13 @@ def _list_classes(root: Path, found: _Content) -> Listing:
             f"{root}: no photos are recognised; the folder should hold {TABLE} beside images/ (or images_compressed/), "
             "or train/, validation/ and test/, or a folder of photos per class"
         )
-    empty = tuple(sorted({*map(_normal, found.folders)} - {photo.label for photo in photos}))
-    return Listing(root, "folder per class", _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
+    return Listing(
+        root,
+        "folder per class",
+        merge_spellings(_by_path(photos)),
+        ignored=tuple(sorted(ignored)),
+        empty=_find_empty(map(_normal, found.folders), photos),
+    )
 
 
 def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
@@ -248,14 +254,29 @@ def _list_parts(root: Path, found: _Content, parts: Sequence[str]) -> Listing:
     if not photos:
         raise DatasetError(f"{root}: no photos are recognised in the class folders of {', '.join(parts)}")
     edition = "ten-class subset" if published else "folder per class, in parts"
-    classes = known.values() if published else known
-    empty = tuple(sorted({label for label in classes if label} - {photo.label for photo in photos}))
-    return Listing(root, edition, _by_path(photos), ignored=tuple(sorted(ignored)), empty=empty)
+    empty = _find_empty((label for label in (known.values() if published else known) if label), photos)
+    return Listing(root, edition, merge_spellings(_by_path(photos)), ignored=tuple(sorted(ignored)), empty=empty)
 
 
 def _normal(name: str) -> str:
     """Return a folder's name as a label: file systems differ in how they spell letters with accents."""
     return unicodedata.normalize("NFC", name)
+
+
+def _find_empty(classes: Iterable[str], photos: Iterable[Photo]) -> tuple[str, ...]:
+    used = {fold_label(photo.label or "") for photo in photos}
+    return tuple(sorted({label for label in classes if fold_label(label) not in used}))
+
+
+def merge_spellings(photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """Return the photos with one spelling for each label: the one with most photos, of several the first.
+
+    Which labels are the same, `clothing_classifier.taxonomy.fold_label` says, for folders as for tables.
+    """
+    common: dict[str, str] = {}
+    for label, _ in Counter(photo.label for photo in photos if photo.label).most_common():
+        common.setdefault(fold_label(label), label)
+    return tuple(replace(photo, label=common[fold_label(photo.label)]) if photo.label else photo for photo in photos)
 
 
 def _by_path(photos: Iterable[Photo]) -> tuple[Photo, ...]:

@@ -12,15 +12,16 @@ import csv
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from clothing_classifier.dataset.editions import PARTS, YES, Listing
+from clothing_classifier.dataset.editions import PARTS, YES, Listing, merge_spellings
 from clothing_classifier.dataset.manifest import DatasetError, Photo
 from clothing_classifier.images import SUFFIXES
-from clothing_classifier.taxonomy import canonical_label
+from clothing_classifier.taxonomy import canonical_label, fold_label
 
 PHOTO_COLUMNS: Final = ("path", "name", "file", "filename", "image", "photo", "image_path", "file_path", "filepath")
 """Columns that may say which photo a row is about; the first of them that is there does."""
@@ -31,6 +32,11 @@ LABEL_COLUMNS: Final = ("truth", "true_label", "answer", "label", "class", "cate
 _SENDER_COLUMNS: Final = ("sender", "sender_id")
 _KNOWN: Final = {*PHOTO_COLUMNS, *LABEL_COLUMNS, *_SENDER_COLUMNS, "part", "dropped", "corrected"}
 _PREDICTED: Final = {"label", "probability", "sure"}
+
+RESERVED: Final = frozenset({*_KNOWN, *_PREDICTED, "predicted", "fold", "group", "taught"})
+"""Columns that mean something here or in a run's ``predictions.csv``, so that no class there may be called so."""
+
+_HEAD: Final = 4096
 _DELIMITERS: Final = ",;\t"  # a spreadsheet writes what its country writes
 _SHOWN: Final = 10
 _NOT_UTF8: Final = "{table}: is not UTF-8 text; save it again as CSV in UTF-8"
@@ -51,7 +57,8 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
 
     Returns:
         The photos, without content, in the table's order. A photo that is named again counts once; ``label`` is
-        ``None`` and ``dropped`` says why where rows contradict each other or say nothing.
+        ``None`` and ``dropped`` says why where rows contradict each other or say nothing. Of spellings of one label,
+        which differ in case, white space or Unicode's form, all photos get the most frequent one.
 
     Raises:
         DatasetError: the table cannot be read or lacks a column, or none of its photos is there.
@@ -94,7 +101,7 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
     return Listing(
         root=root,
         edition="table",
-        photos=tuple(photos.values()),
+        photos=merge_spellings(tuple(photos.values())),
         rows=rows,
         missing=tuple(missing),
         repeated=repeated,
@@ -108,7 +115,7 @@ def _is_escaped(text: str) -> bool:
 
 
 def _meaning(photo: Photo) -> str | None:
-    return canonical_label(photo.label or "") or photo.label
+    return photo.label and (canonical_label(photo.label) or fold_label(photo.label))
 
 
 def _find_root(table: Path, folders: Sequence[Path], paths: Sequence[str]) -> Path:
@@ -154,7 +161,7 @@ def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
                     line,
                     Photo(
                         path,
-                        label=None if dropped else label,
+                        label=None if dropped else unicodedata.normalize("NFC", label),
                         sender=next((values[c] for c in _SENDER_COLUMNS if values.get(c)), None),
                         part=PARTS.get(values.get("part", "").casefold()),
                         dropped=dropped,
@@ -168,8 +175,15 @@ def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
 def _read_header(table: Path) -> tuple[str, list[str]]:
     """Return what lies between the cells, and the columns' names."""
     with table.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise DatasetError(f"{table}: is in UTF-16; save it again as CSV in UTF-8")
+        head = file.read(_HEAD)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DatasetError(f"{table}: is in UTF-16; save it again as CSV in UTF-8")
+    if head.startswith(b"PK\x03\x04"):
+        raise DatasetError(
+            f"{table}: is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV in UTF-8"
+        )
+    if b"\0" in head:
+        raise DatasetError(f"{table}: is no table of text (it holds NUL bytes); give one as CSV in UTF-8")
     found: list[list[str]] = []
     for delimiter in _DELIMITERS:
         with _open(table) as file:

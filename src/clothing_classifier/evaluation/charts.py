@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clothing_classifier.taxonomy import is_printable
+
 COLOURS: Final = 10
 """How many series have a colour of their own."""
 
@@ -51,7 +53,7 @@ def escape(text: str) -> Markup:
     >>> escape("<script>\u202e")
     '&lt;script&gt;\\u202e'
     """
-    shown = "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
+    shown = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
     return Markup(html.escape(shown))
 
 

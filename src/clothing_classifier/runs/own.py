@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from clothing_classifier import __version__
 from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, mark, read_model
-from clothing_classifier.classifier import BATCH, NOT_SURE, Classifier
+from clothing_classifier.classifier import BATCH, Classifier
 from clothing_classifier.dataset import Manifest, check_dataset
 from clothing_classifier.dataset.editions import Listing, list_photos
 from clothing_classifier.dataset.labels import read_labels
@@ -582,22 +582,7 @@ def _measure_base(base: ModelFile, classifier: Classifier, seed: int) -> int:
 
 
 def _list(settings: OwnSettings) -> Listing:
-    """Return the photos. In a table "not sure" is no label, and capitals do not make another class."""
-    if settings.data.is_dir():
-        return list_photos(settings.data)
-    listing = read_labels(settings.data, settings.photos)
-    spellings = Counter(photo.label for photo in listing.photos if photo.label)
-    common: dict[str, str] = {}
-    for label, _ in spellings.most_common():
-        common.setdefault(label.casefold(), label)
-    photos = []
-    for photo in listing.photos:
-        if photo.label is not None and photo.label.casefold() == NOT_SURE:
-            photo = replace(photo, label=None, dropped="label not sure")
-        elif photo.label is not None:
-            photo = replace(photo, label=common[photo.label.casefold()])
-        photos.append(photo)
-    return replace(listing, photos=tuple(photos))
+    return list_photos(settings.data) if settings.data.is_dir() else read_labels(settings.data, settings.photos)
 
 
 def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
