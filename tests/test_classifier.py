@@ -245,7 +245,7 @@ def test_a_column_of_paths_is_several_photos(classifier: Classifier, tmp_path: P
     for path in paths:
         plain(path.stem).save(path)
     wanted = classifier.predict_batch(paths)
-    assert classifier.predict_batch(np.array([str(path) for path in paths])) == wanted  # type: ignore[arg-type]
+    assert classifier.predict_batch(np.array([str(path) for path in paths])) == wanted
     assert classifier.predict_batch(np.array(paths, object)) == wanted
 
 

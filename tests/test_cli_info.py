@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from clothing_classifier import __version__
 from clothing_classifier.card import ModelCard, read_model
-from clothing_classifier.cli import main
+from clothing_classifier.cli import main, printable
 
 Pack = Callable[[onnx.ModelProto, str], bytes]
 
@@ -109,6 +109,23 @@ def test_a_pair_is_told_member_by_member_and_what_both_share_once(
     assert "\n  architecture  b0.ns_jft_in1k, v2\n" in text, "what came from the hub keeps its name there"
 
 
+def test_names_of_classes_are_shown_as_they_are(
+    tmp_path: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, pack_model: Pack
+) -> None:
+    classes = {"maxi_dress": 12, "نیم\u200cتنه": 3}
+    lines = shown(
+        tmp_path / "model.onnx",
+        pack_model(tiny_graph, replace(tiny_card, data={"classes": classes, "left_out": 2}).to_json()),
+    )
+    assert "  classes   maxi_dress 12, نیم\u200cتنه 3" in lines
+    assert "  left out  2" in lines
+
+
+def test_what_steers_a_terminal_is_escaped_and_what_words_need_is_not() -> None:
+    assert printable("نیم\u200cتنه 👩\u200d🎤\u00a0x") == "نیم\u200cتنه 👩\u200d🎤\u00a0x"
+    assert printable("a\u202eb\x1b\n") == "a\\u202eb\\x1b\\n"
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -138,6 +155,8 @@ def test_weights_of_a_file_are_not_those_that_the_backbones_name_tells_of(
             "training": {"backbone": ["a.b", None], "members": [{}]},
         },
         {"weights": {"source": "file:"}, "training": {"backbone": None, "approach": None, "recipe": [{}, {"\x1b": 1}]}},
+        {"data": {"classes": {}, "parts": {}}},
+        {"data": {"classes": {"\x1b[2J": {"a_b": [1.5, None]}}}},
         {"name": "\x1b[2J\n\udc80", "weights": {"\x1b]0;x\x07": ["\x1b[31m", None, 1.5, True]}},
     ],
 )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from clothing_classifier import __version__
-from clothing_classifier.taxonomy import is_printable
 
 if TYPE_CHECKING:
     from clothing_classifier.images import Limits
@@ -146,6 +145,8 @@ def main() -> None:
 
 def printable(text: str) -> str:
     """Return text that a terminal shows on one line and that cannot steer it: anything else is written as an escape."""
+    from clothing_classifier.taxonomy import is_printable  # a help page needs nothing of it
+
     return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
 
 

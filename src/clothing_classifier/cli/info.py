@@ -139,7 +139,10 @@ def _section(title: str, values: Mapping[str, Any], members: Sequence[str] = ())
     yield title
     for key, value in values.items():
         name = "  " + key.replace("_", " ")
-        paragraphs = _paragraphs(value, members if key in ("members", "recipe") else ())
+        if key == "classes" and isinstance(value, Mapping) and value:  # its keys are a person's own words
+            paragraphs = [", ".join(f"{label} {_short(count)}" for label, count in value.items())]
+        else:
+            paragraphs = _paragraphs(value, members if key in ("members", "recipe") else ())
         if len(paragraphs) == 1:
             yield from describe_entry(name, paragraphs[0], max(map(len, values)) + 4)
             continue

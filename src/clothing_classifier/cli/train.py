@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _HELP = """Train a classifier, and measure it on photos that it has not seen.
 
 Without APPROACH: a model of your own classes, in minutes and without a GPU. Give each class a folder of photos, 30 or
-more of each, and the folder that these lie in as --data; or a table of labels, as `clothing evaluate` takes it. A model
+more of each, and the folder that these lie in as --data; or a table of labels, as `clothing evaluate` takes it. Labels
+that differ in capitals or spaces only are one class, and "not sure" is none. A model
 that is there already (the one that ships, or --base) looks at each photo once, and a new last layer is solved for on
 what it sees. That is kept in the user's cache, so the same command again is quick. Needs the extra `own`, and no torch.
 

@@ -616,7 +616,7 @@ def _require_photos(data: Path, manifest: Manifest, protocol: SplitChoice) -> No
     if few:
         raise RunError(
             f"{data}: too few photos {where} ({FEWEST} a class at least, better 30): {', '.join(few)}; add photos, or "
-            "take the folder away"
+            "take these classes away"
         )
 
 
