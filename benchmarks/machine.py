@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +40,43 @@ def describe(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def child(script: Path, name: str, given: dict[str, Any], cores: int | None = None) -> dict[str, Any]:
+failures: list[str] = []
+"""What failed in this run; a benchmark goes on without it, and ends with 1."""
+
+
+def run(name: str, command: Sequence[str], **given: Any) -> str | None:
+    """Run a command, and return what it printed; where it fails, tell its last lines, and return nothing."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, **given
+    )
+    if done.returncode == 0:
+        return done.stdout
+    failures.append(name)
+    print(f"{name} ended with {done.returncode}:\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
+    return None
+
+
+def end() -> None:
+    """End with 1 where something failed."""
+    if failures:
+        sys.exit(f"failed, for the reasons above: {', '.join(dict.fromkeys(failures))}")
+
+
+def order_cpus() -> list[int]:
+    """Return the CPUs that this process may use: one hardware thread of each core, then the cores' other ones."""
+    threads: Counter[str] = Counter()
+    ranked = []
+    for cpu in sorted(os.sched_getaffinity(0)):
+        try:
+            core = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        except OSError:
+            core = str(cpu)
+        ranked.append((threads[core], cpu))
+        threads[core] += 1
+    return [cpu for _, cpu in sorted(ranked)]
+
+
+def child(script: Path, name: str, given: dict[str, Any], cores: int | None = None) -> dict[str, Any] | None:
     """Run one of a script's measurements in a process of its own.
 
     Args:
@@ -49,18 +86,14 @@ def child(script: Path, name: str, given: dict[str, Any], cores: int | None = No
         cores: how many cores it may use; all by default. Linux only.
 
     Returns:
-        What it printed.
+        What it printed, or nothing where it failed.
     """
-    chosen = sorted(os.sched_getaffinity(0))[:cores] if cores else []
-    done = subprocess.run(
+    chosen = order_cpus()[:cores] if cores else []
+    printed = run(
+        name,
         [sys.executable, str(script), ".", "--child", name],
         input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        check=False,
         preexec_fn=(lambda: os.sched_setaffinity(0, chosen)) if cores else None,
     )
-    if done.returncode:
-        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] | None = None if printed is None else json.loads(printed.splitlines()[-1])
     return found

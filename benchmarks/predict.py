@@ -6,7 +6,8 @@ Each tool runs alone, in a process of its own, as its users run it: transformers
 with batches and workers; timm's loader and torchvision's presets as in their inference and reference scripts;
 fastai's `get_preds`. What is not installed is left out (pip install transformers fastai). All compute the same
 architectures; the peers' weights are random, which does not change how long they take. The photos are a folder's, at
-about 400 pixels, and the same ones grown to 12 megapixels.
+about 400 pixels, and the same ones grown to 12 megapixels. What fails is told and left empty, and the rest goes on;
+then it ends with 1. Linux only.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,14 +23,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from itertools import cycle, islice, repeat
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import child, describe
-from photos import grow
+from machine import child, describe, end, run
+from photos import grow, read_photos
 from tables import first_table, growth_table, limits_table, rates_table
+
+from clothing_classifier.machine import available_cores
 
 HERE = Path(__file__).resolve()
 ARCHITECTURES = ("efficientnet-b0", "convnext-tiny", "default")
@@ -41,37 +42,53 @@ NEEDS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvi
 SIDE = 224
 SMALL = 400
 DISTINCT = {"small": 200, "large": 40}
+PER_CORE = 200
+"""Photos a second that timm and torchvision do not reach on one core: so many have to be there for each second."""
 PACKAGES = ("clothing-classifier", "onnxruntime", "pillow", "torch", "torchvision", "transformers", "timm", "fastai")
 
 
 def main() -> None:
-    """Measure, print tables, and write JSON."""
+    """Measure, write JSON, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a folder of photos")
     parser.add_argument("--out", type=Path, help="write JSON to this file")
     parser.add_argument("--seconds", type=float, default=8, help="for each tool, size and round")
     parser.add_argument("--rounds", type=int, default=3, help="the figures are the rounds' medians")
-    parser.add_argument("--cores", type=int, nargs="*", default=[1, 2])
+    usable = available_cores()
+    parser.add_argument(
+        "--cores",
+        type=int,
+        nargs="*",
+        default=sorted({1, usable}),
+        help="how many to measure with; by default 1 and all",
+    )
     parser.add_argument("--growth", type=int, nargs="*", default=[100, 1000, 10000], help="numbers of photos")
     parser.add_argument("--only", nargs="*", choices=TOOLS, default=TOOLS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not hasattr(os, "sched_setaffinity"):
+        parser.error("this benchmark needs Linux: elsewhere a tool cannot be bound to some of the cores")
     if options.child:
         print("\n" + json.dumps(CHILDREN[options.child](**json.loads(sys.stdin.read()))))
         return
+    if not all(1 <= cores <= usable for cores in options.cores):
+        parser.error(f"--cores: must be from 1 to {usable}, as this process may use {usable}")
+    if options.out and not options.out.absolute().parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}")
     with tempfile.TemporaryDirectory() as folder:
         result = measure(options, Path(folder))
-    for table in (rates_table, limits_table, first_table, growth_table):
-        print(table(result), end="\n\n")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for table in (rates_table, limits_table, first_table, growth_table):
+        print(table(result), end="\n\n")
+    end()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make photos and models, run all children, and return what they found."""
     photos = make_photos(options.photos, folder)
-    models = make_models(folder)
     tools = [tool for tool in options.only if find_spec(NEEDS.get(tool.partition(",")[0], "json"))]
+    models = make_models(folder, tools)
     found: dict[tuple[str, str, str, int], list[dict[str, float]]] = {}
     # In rounds, as other work on the machine comes and goes: what is compared was measured within the same minutes.
     for _ in range(options.rounds):
@@ -84,16 +101,21 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                             continue
                         given = {"model": model, "folder": str(photos / size), "seconds": options.seconds}
                         row = child(HERE, tool, given, cores)
-                        told = f"{architecture}, {size}, {cores} cores, {tool}: {row['photos_per_second']:.1f} photos/s"
-                        print(told, file=sys.stderr, flush=True)
-                        found.setdefault((tool, architecture, size, cores), []).append(row)
+                        told = "failed" if row is None else f"{row['photos_per_second']:.1f} photos/s"
+                        case = f"{architecture}, {size}, {cores} cores, {tool}"
+                        print(f"{case}: {told}", file=sys.stderr, flush=True)
+                        rows = found.setdefault((tool, architecture, size, cores), [])
+                        rows += [] if row is None else [row]
     limits = [
         {"architecture": architecture, "size": size, "cores": cores}
-        | child(
-            HERE,
-            "limit",
-            {"model": models["clothing", architecture], "folder": str(photos / size), "seconds": 4},
-            cores,
+        | (
+            child(
+                HERE,
+                "limit",
+                {"model": models["clothing", architecture], "folder": str(photos / size), "seconds": 4},
+                cores,
+            )
+            or dict.fromkeys(("decoding", "computing", "slower", "together"))
         )
         for cores in options.cores
         for size in ("small", "large")
@@ -107,7 +129,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rounds": options.rounds,
         "rates": [
             {"tool": tool, "architecture": architecture, "size": size, "cores": cores}
-            | {name: round(median(row[name] for row in rows), 3) for name in rows[0]}
+            | {
+                name: round(median(row[name] for row in rows), 3) if rows else None
+                for name in ("photos_per_second", "peak_mb")
+            }
             for (tool, architecture, size, cores), rows in found.items()
         ],
         "limits": limits,
@@ -119,16 +144,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def make_photos(source: Path, folder: Path) -> Path:
     """Write the photos at both sizes."""
     import numpy as np
-    from PIL import Image
 
     from clothing_classifier.bulk import find_photos
+    from clothing_classifier.images import open_picture
 
     random = np.random.default_rng(0)
-    paths = [path for path in islice(find_photos([str(source)]), max(DISTINCT.values())) if isinstance(path, str)]
     for size, count in DISTINCT.items():
         (folder / "photos" / size).mkdir(parents=True)
-        for number, path in enumerate(islice(cycle(paths), count)):
-            picture = Image.open(path).convert("RGB")
+        # Over and over where they are too few, and each time from the file: so many pictures would fill the memory.
+        pictures = chain.from_iterable(read_photos(find_photos([str(source)]), open_picture) for _ in repeat(None))
+        for number, picture in enumerate(islice(pictures, count)):
             file = folder / "photos" / size / f"{number:04}.jpg"
             if size == "large":
                 file.write_bytes(grow(picture, random))
@@ -138,7 +163,7 @@ def make_photos(source: Path, folder: Path) -> Path:
     return folder / "photos"
 
 
-def make_models(folder: Path) -> dict[tuple[str, str], str]:
+def make_models(folder: Path, tools: Sequence[str]) -> dict[tuple[str, str], str]:
     """Write the models that need a file; the others are named by their architecture. Weights are random."""
     from dataclasses import replace
 
@@ -169,7 +194,7 @@ def make_models(folder: Path) -> dict[tuple[str, str], str]:
     models |= {
         (tool, name): model for (_, name), model in list(models.items())[-2:] for tool in ("torchvision", "fastai")
     }
-    if find_spec("transformers"):
+    if any(tool.startswith("transformers") for tool in tools):
         from transformers import (
             ConvNextConfig,
             ConvNextForImageClassification,
@@ -225,6 +250,8 @@ def in_batches(answers: Iterable[Any], size: int = 16) -> Iterator[list[Any]]:
 
 def peak_megabytes() -> float:
     """Return the most memory that this process has taken."""
+    import resource
+
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
@@ -280,7 +307,7 @@ def run_timm(model: str, folder: str, seconds: float) -> dict[str, float]:
     network = timm.create_model(model, pretrained=False).eval()
     config = resolve_data_config({}, model=network)
     with tempfile.TemporaryDirectory() as root:
-        link(folder, Path(root) / "photos", 4096)
+        link(folder, Path(root) / "photos", photos_for(seconds))
         loader = create_loader(
             ImageDataset(root),
             input_size=config["input_size"],
@@ -306,7 +333,7 @@ def run_torchvision(model: str, folder: str, seconds: float) -> dict[str, float]
 
     network = getattr(torchvision.models, model)(weights=None).eval()
     with tempfile.TemporaryDirectory() as root:
-        link(folder, Path(root) / "photos", 4096)
+        link(folder, Path(root) / "photos", photos_for(seconds))
         data = ImageFolder(root, ImageClassification(crop_size=SIDE, resize_size=256))
         loader = DataLoader(data, batch_size=32, num_workers=len(os.sched_getaffinity(0)))
         with torch.inference_mode():
@@ -329,6 +356,11 @@ def run_fastai(model: str, folder: str, seconds: float) -> dict[str, float]:
             yield predictions.tolist()
 
     return rate(forever(), seconds)
+
+
+def photos_for(seconds: float) -> int:
+    """Return more photos than a loader takes in: in these seconds, and the few before, for which workers read ahead."""
+    return round(PER_CORE * (seconds + 2)) * len(os.sched_getaffinity(0))
 
 
 def answers(network: Any, batches: Iterable[Any]) -> Iterator[list[Any]]:
@@ -386,10 +418,10 @@ def measure_first(
     for number in range(rounds + 1):
         for name, command in commands.items():
             start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            if number:  # the first run of each fills the disk's cache
+            printed = run(f"first prediction, {name}", command)
+            if number and printed is not None:  # the first run of each fills the disk's cache
                 seconds[name].append(time.perf_counter() - start)
-    return {name: round(median(values), 3) for name, values in seconds.items()}
+    return {name: round(median(values), 3) if values else None for name, values in seconds.items()}
 
 
 def measure_growth(photos: Path, count: int, folder: Path) -> dict[str, Any]:
@@ -398,16 +430,18 @@ def measure_growth(photos: Path, count: int, folder: Path) -> dict[str, Any]:
     link(str(photos), many, count)
     start = time.perf_counter()
     command = [sys.executable, "-m", "clothing_classifier", "predict", str(many), "--out", str(folder / "many.csv")]
-    code = "import os, resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL); "
-    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
-    done = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
+    code = "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(code)"
+    printed = run(f"clothing predict, {count} photos", [sys.executable, "-c", code, *command])
     seconds = time.perf_counter() - start
     shutil.rmtree(many)
+    if printed is None:
+        return {"photos": count} | dict.fromkeys(("seconds", "photos_per_second", "peak_mb"))
     return {
         "photos": count,
         "seconds": round(seconds, 2),
         "photos_per_second": round(count / seconds, 1),
-        "peak_mb": round(float(done.stdout), 1),
+        "peak_mb": round(float(printed), 1),
     }
 
 

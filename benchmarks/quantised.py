@@ -25,6 +25,7 @@ from machine import describe
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from photos import read_photos
 
 from clothing_classifier.bulk import find_photos
 from clothing_classifier.card import read_model
@@ -56,9 +57,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     classifier = Classifier.load(options.model)
-    paths = [path for path in find_photos([str(options.photos)]) if isinstance(path, str)]
+    paths = list(find_photos([str(options.photos)]))
     step = max(1, len(paths) // 400)
-    pixels = np.stack([classifier.prepare(path) for path in islice(paths, 0, 400 * step, step)])
+    spread = (path for start in range(step) for path in paths[start::step])  # those between stand in for broken ones
+    pixels = np.stack(list(islice(read_photos(spread, classifier.prepare), 400)))
+    if len(pixels) < BATCH:
+        parser.error(f"{options.photos}: has {len(pixels)} photos that can be read; give {BATCH} or more")
     with tempfile.TemporaryDirectory() as folder:
         sessions = {way: open_session(path) for way, path in quantise(options.model, pixels[::4], Path(folder)).items()}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}

@@ -50,9 +50,9 @@ def rates_table(result: dict[str, Any]) -> str:
     ):
         found = [rates.get((*case, tool)) for tool in tools]
         cells = [ARCHITECTURES[case[0]], SIZES[case[1]], str(case[2])]
-        cells += ["" if rate is None else f"{rate:.1f}" for rate in found]
+        cells += [cell("{:.1f}", rate) for rate in found]
         if PIPELINE in tools:
-            cells.append(f"**{rates[(*case, OURS)] / rates[(*case, PIPELINE)]:.1f}×**")
+            cells.append(cell("**{:.1f}×**", rates.get((*case, OURS)), rates.get((*case, PIPELINE))))
         rows.append(cells)
     return table(titles, rows, words=2)
 
@@ -62,23 +62,29 @@ def limits_table(result: dict[str, Any]) -> str:
     rates = {tuple(row[key] for key in KEYS): row["photos_per_second"] for row in result["rates"]}
     rows = []
     for row in result["limits"]:
-        ours = rates[row["architecture"], row["size"], row["cores"], OURS]
+        ours = rates.get((row["architecture"], row["size"], row["cores"], OURS))
         cells = [ARCHITECTURES[row["architecture"]], SIZES[row["size"]], str(row["cores"])]
-        cells += [f"{row[name]:.1f}" for name in ("decoding", "computing", "together")]
-        rows.append([*cells, f"{ours:.1f}", f"{ours / row['together']:.0%}", f"{ours / row['slower']:.0%}"])
+        cells += [cell("{:.1f}", row[name]) for name in ("decoding", "computing", "together")]
+        cells += [cell("{:.1f}", ours), *(cell("{:.0%}", ours, row[name]) for name in ("together", "slower"))]
+        rows.append(cells)
     titles = ("architecture", "photos", "cores", "decoding alone", "computing alone", "both, on these cores", "ours")
     return table((*titles, "of both", "of the slower alone"), rows, words=2)
 
 
 def first_table(result: dict[str, Any]) -> str:
     """Return the seconds from the start of a process to its first prediction."""
-    return table(("tool", "seconds"), [(TOOLS[tool], f"{seconds:.2f}") for tool, seconds in result["first"].items()])
+    rows = [(TOOLS[tool], cell("{:.2f}", seconds)) for tool, seconds in result["first"].items()]
+    return table(("tool", "seconds"), rows)
 
 
 def growth_table(result: dict[str, Any]) -> str:
     """Return what a folder of so many photos costs, from the start of the process to its end."""
     rows = [
-        (f"{row['photos']:,}", f"{row['seconds']:.1f}", f"{row['photos_per_second']:.1f}", f"{row['peak_mb']:.0f}")
+        [
+            f"{row['photos']:,}",
+            *(cell("{:.1f}", row[name]) for name in ("seconds", "photos_per_second")),
+            cell("{:.0f}", row["peak_mb"]),
+        ]
         for row in result["growth"]
     ]
     return table(("photos", "seconds", "photos/s", "memory at its peak, MB"), rows, words=0)
@@ -89,7 +95,7 @@ def training_table(result: dict[str, Any]) -> str:
     rates = {(row["approach"], row["way"]): row["photos_per_second"] for row in result["rates"]}
     first = result["rates"][0]["way"]
     rows = [
-        (NETWORKS.get(approach, approach), way, f"{rate:.1f}", f"{rate / rates[approach, first]:.2f}×")
+        (NETWORKS.get(approach, approach), way, cell("{:.1f}", rate), cell("{:.2f}×", rate, rates[approach, first]))
         for (approach, way), rate in rates.items()
     ]
     return table(("network", "way of training", "photos/s", "÷ timm's script as it is"), rows, words=2)
@@ -120,10 +126,15 @@ def readme_table(result: dict[str, Any]) -> str:
     rows = []
     for size in SIZES:
         for architecture in ARCHITECTURES:
-            ours, pipeline = (rates[architecture, size, cores, tool] for tool in (OURS, PIPELINE))
-            cells = [ARCHITECTURES[architecture], SIZES[size], f"{ours:.1f}", f"{pipeline:.1f}"]
-            rows.append([*cells, f"**{ours / pipeline:.1f}×**"])
+            ours, pipeline = (rates.get((architecture, size, cores, tool)) for tool in (OURS, PIPELINE))
+            cells = [ARCHITECTURES[architecture], SIZES[size], cell("{:.1f}", ours), cell("{:.1f}", pipeline)]
+            rows.append([*cells, cell("**{:.1f}×**", ours, pipeline)])
     return table(("architecture", "photos of", "ours", TOOLS[PIPELINE], "ours ÷ pipeline"), rows, words=2)
+
+
+def cell(form: str, value: float | None, other: float | None = 1) -> str:
+    """Return a figure, or how many times another it is; empty where one of them is missing, as what made it failed."""
+    return "" if value is None or other is None else form.format(value / other)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
@@ -146,24 +157,25 @@ def draw(result: dict[str, Any], folder: Path) -> None:
     cores = max(key[2] for key in rates)
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.1), layout="constrained")
     for axis, (architecture, title) in zip(axes, ARCHITECTURES.items(), strict=True):
-        tools = [tool for tool in TOOLS if (architecture, "large", cores, tool) in rates][::-1]
+        tools = [tool for tool in TOOLS if rates.get((architecture, "large", cores, tool)) is not None][::-1]
         values = [rates[architecture, "large", cores, tool] for tool in tools]
         colours = ["#0b6e4f" if tool == OURS else "#9aa5b1" for tool in tools]
         axis.bar_label(axis.barh([TOOLS[tool] for tool in tools], values, color=colours), fmt="%.1f", padding=2)
         axis.set_title(title)
-        axis.set_xlim(0, 1.2 * max(values))
+        axis.set_xlim(0, 1.2 * max(values, default=1))
         axis.set_xlabel("photos a second")
     figure.suptitle(f"JPEGs of 12 megapixels, {cores} cores")
     save(figure, folder / "speed.svg")
     figure, axes = pyplot.subplots(1, 2, figsize=(7, 2.6), layout="constrained")
-    counts = [row["photos"] for row in result["growth"]]
+    grown = [row for row in result["growth"] if row["seconds"] is not None]
+    counts = [row["photos"] for row in grown]
     for axis, name, title in zip(axes, ("seconds", "peak_mb"), ("seconds", "memory at its peak, MB"), strict=True):
-        axis.plot(counts, [row[name] for row in result["growth"]], "o-", color="#0b6e4f")
+        axis.plot(counts, [row[name] for row in grown], "o-", color="#0b6e4f")
         axis.set_xscale("log")
         axis.set_xlabel("photos")
         axis.set_title(title)
     axes[0].set_yscale("log")
-    axes[1].set_ylim(0, 1.2 * max(row["peak_mb"] for row in result["growth"]))
+    axes[1].set_ylim(0, 1.2 * max((row["peak_mb"] for row in grown), default=1))
     save(figure, folder / "growth.svg")
 
 

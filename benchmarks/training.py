@@ -6,7 +6,8 @@ Both train the same architecture at the same size and batch size on a folder's p
 own. timm does what its ``train.py`` does: its loader with its augmentation and workers, its optimiser and loss; as it
 is by default, and with the options that make it faster (``--channels-last``, ``--amp --amp-dtype bfloat16``). Ours is
 `training.fit`: photos decoded once before the first step (which is measured by itself), augmented in batches. It also
-averages the weights and mixes photos, which timm's script leaves out by default. With a GPU, both use it.
+averages the weights and mixes photos, which timm's script leaves out by default. With a GPU, both use it. Both take the
+photos as upright JPEGs, made of them first, as timm opens no HEIC.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import child, describe
+from machine import child, describe, end
+from photos import read_photos
 from tables import training_table
 
 CLASSES = 17
@@ -43,7 +45,7 @@ class Enough(Exception):
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON."""
+    """Measure, write JSON, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a folder of photos")
     parser.add_argument("--out", type=Path, help="write JSON to this file")
@@ -57,35 +59,52 @@ def main() -> None:
     if options.child:
         print("\n" + json.dumps(CHILDREN[options.child](**json.loads(sys.stdin.read()))))
         return
-    from clothing_classifier.bulk import find_photos
+    if options.out and not options.out.absolute().parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}")
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(options, Path(folder))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(training_table(result))
+    end()
 
-    paths = [
-        path for path in islice(find_photos([str(options.photos)]), options.photos_loaded) if isinstance(path, str)
-    ]
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Make the photos, run all children, and return what they found."""
+    from clothing_classifier.bulk import find_photos
+    from clothing_classifier.images import open_picture
+
+    paths: list[str] = []
+    pictures = read_photos(find_photos([str(options.photos)]), open_picture)
+    for picture in islice(pictures, options.photos_loaded):
+        paths.append(str(folder / f"{len(paths):06}.jpg"))
+        picture.save(paths[-1], quality=90)
     found: dict[tuple[str, str], list[float]] = {}
     loading: list[float] = []
+    device = None
     for _ in range(options.rounds):
         for approach in options.approaches:
             for name in options.ways:
                 kind, given = WAYS[name]
                 given = {"approach": approach, "paths": paths, "seconds": options.seconds} | given
+                rates = found.setdefault((approach, name), [])
                 row = child(Path(__file__).resolve(), kind, given)
-                print(f"{approach}, {name}: {row['photos_per_second']:.1f} photos/s", file=sys.stderr, flush=True)
-                found.setdefault((approach, name), []).append(row["photos_per_second"])
-                loading += [row["loaded_per_second"]] if "loaded_per_second" in row else []
-    result = {
-        "machine": describe(PACKAGES) | {"device": row["device"]},
+                told = "failed" if row is None else f"{row['photos_per_second']:.1f} photos/s"
+                print(f"{approach}, {name}: {told}", file=sys.stderr, flush=True)
+                if row is not None:
+                    rates.append(row["photos_per_second"])
+                    loading += [row["loaded_per_second"]] if "loaded_per_second" in row else []
+                    device = row["device"]
+    return {
+        "machine": describe(PACKAGES) | {"device": device},
         "batch_size": BATCH,
         "rounds": options.rounds,
-        "loaded_per_second": round(median(loading), 1),
+        "loaded_per_second": round(median(loading), 1) if loading else None,
         "rates": [
-            {"approach": approach, "way": name, "photos_per_second": round(median(rates), 2)}
+            {"approach": approach, "way": name, "photos_per_second": round(median(rates), 2) if rates else None}
             for (approach, name), rates in found.items()
         ],
     }
-    print(training_table(result))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def train_ours(

@@ -286,6 +286,20 @@ def test_the_pages_on_speed_say_what_was_measured() -> None:
         assert machine["versions"]["clothing-classifier"]
 
 
+def test_what_failed_leaves_its_cells_empty() -> None:
+    tables = load(ROOT / "benchmarks" / "tables.py")
+    measured = json.loads((ROOT / "results" / "speed" / "predict.json").read_text("utf-8"))
+    makers = (*tables.TABLES["predict"].values(), tables.readme_table)
+    whole = [make(measured) for make in makers]
+    for row in (*measured["rates"], *measured["limits"], *measured["growth"], measured["first"]):
+        row.update((key, None) for key in row.keys() - {*tables.KEYS, "photos"})
+    for make, table in zip(makers, whole, strict=True):
+        assert len(make(measured).splitlines()) == len(table.splitlines())
+    measured["rates"] = [row for row in measured["rates"] if row["tool"] == "timm"]
+    for make in makers:
+        assert make(measured)
+
+
 def test_the_readme_says_how_long_own_classes_take() -> None:
     measured = json.loads((ROOT / "results" / "speed" / "own.json").read_text("utf-8"))
     assert (measured["classes"], measured["machine"]["cores"]) == (3, 2)
