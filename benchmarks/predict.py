@@ -227,7 +227,7 @@ def make_models(folder: Path, tools: Sequence[str]) -> dict[tuple[str, str], str
     return models
 
 
-def rate(batches: Iterator[Sequence[Any]], seconds: float) -> dict[str, float]:
+def rate(batches: Iterator[Sequence[Any]], seconds: float) -> dict[str, Any]:
     """Return how many answers come a second, and the most memory that the process has taken.
 
     Whole batches are counted, as their answers come at once. What came in the first second, or first, is not.
@@ -248,11 +248,14 @@ def in_batches(answers: Iterable[Any], size: int = 16) -> Iterator[list[Any]]:
         yield batch
 
 
-def peak_megabytes() -> float:
-    """Return the most memory that this process has taken."""
-    import resource
+def peak_megabytes() -> float | None:
+    """Return the most memory that this process has taken, where the system tells.
 
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    That of ``getrusage`` is the parent's where that was larger: it is not begun anew with a program.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
+    return None if peak is None else round(int(peak) / 1024, 1)
 
 
 def endless(folder: str) -> Iterator[str]:

@@ -18,8 +18,10 @@ from clothing_classifier.cli.table import ERRORS, describe_classes, describe_ent
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
     from clothing_classifier.card import ModelCard, ModelFile
+    from clothing_classifier.classifier import Classifier
     from clothing_classifier.dataset import Photo
     from clothing_classifier.dataset.editions import Listing
+    from clothing_classifier.evaluation.labelled import Evaluation
     from clothing_classifier.execution import Choice
 
 _NAMED: Final = 10
@@ -187,20 +189,15 @@ def command(
         raise click.ClickException(
             printable(f"{data}: the model learned from all of these photos that can be read; take others")
         )
+    learned_from = [None if marks is None else count for marks, count in zip(taught, known, strict=True)]
     beside = None
     if others and measured:
-        other = Evaluation(others[0].card, others[0].threshold)
-        paths = (str(listing.root / photo.path) for photo in measured)
-        with closing(predict_photos(others[0], paths, threads=workers)) as rows:
-            for photo, row in zip(measured, rows, strict=True):
-                if row.prediction is None:
-                    raise click.ClickException(printable(f"{row.path}: could be read before, and now not: {row.error}"))
-                other.add(row.path, named[photo.label or ""], row.prediction, photo.sender)
+        again = [(str(listing.root / photo.path), named[photo.label or ""], photo.sender) for photo in measured]
         beside = {
             "path": str(others[0].path),
             "name": others[0].card.name,
-            **evaluation.compare(other),
-            "learned_from": _tell_known(taught[1], known[1]),
+            **evaluation.compare(_measure(others[0], again, workers)),
+            "learned_from": learned_from[1],
         }
     report = {
         "data": {"path": str(data), "edition": listing.edition, "photos_in": str(listing.root), "part": part},
@@ -210,7 +207,7 @@ def command(
         "passed_over": sorted([*listing.ignored, *(f"{label}/" for label in listing.empty)]),
         "unreadable": unreadable,
         "unchecked_labels": listing.guessed,
-        "learned_from": _tell_known(taught[0], known[0]),
+        "learned_from": learned_from[0],
         "unseen": {"left_out": known_photos} if unseen else None,
         "same_dataset": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
         "against": beside,
@@ -282,8 +279,18 @@ def _find(path: str, taught: Sequence[Set[str] | None]) -> list[bool]:
     return [marks is not None and found in marks for marks in taught]
 
 
-def _tell_known(taught: Set[str] | None, known: int) -> int | None:
-    return None if taught is None else known
+def _measure(classifier: Classifier, photos: Sequence[tuple[str, str, str | None]], workers: int) -> Evaluation:
+    """Return what another model says of photos that were read before, given as path, label and sender."""
+    from clothing_classifier.bulk import predict_photos
+    from clothing_classifier.evaluation.labelled import Evaluation
+
+    evaluation = Evaluation(classifier.card, classifier.threshold)
+    with closing(predict_photos(classifier, (path for path, _, _ in photos), threads=workers)) as rows:
+        for row, (path, label, sender) in zip(rows, photos, strict=True):
+            if row.prediction is None:
+                raise click.ClickException(printable(f"{path}: could be read before, and now not: {row.error}"))
+            evaluation.add(path, label, row.prediction, sender)
+    return evaluation
 
 
 def _kind(photo: Photo) -> str:
