@@ -611,6 +611,22 @@ def test_what_is_far_larger_than_wanted_is_reduced_before_its_colours_are_conver
     assert np.abs(difference).max() <= 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_its_parents_threads() -> None:
+    data = encoded(quadrants(), "PNG")
+    code = f"""
+import os
+from clothing_classifier import images
+with images._room().take(2**60):
+    child = os.fork()
+    if child == 0:
+        images.open_picture({data!r})
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_the_profile_comes_first_and_then_the_alpha() -> None:
     picture = Image.new("RGBA", (8, 8), (200, 100, 0, 128))
     expected = (128, 177, 227)  # blue 200 over white at one half

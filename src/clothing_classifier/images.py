@@ -717,6 +717,10 @@ def _room() -> Room:
     return Room(available_memory() // 2)
 
 
+if hasattr(os, "register_at_fork"):  # what other threads hold at that moment is never given back in the child
+    os.register_at_fork(after_in_child=_room.cache_clear)
+
+
 _GAP: Final = 3
 """How many times the pixels needed are kept where a picture is reduced by a whole factor: as `resizing` does later."""
 
