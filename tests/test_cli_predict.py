@@ -472,7 +472,7 @@ def test_rows_of_photos_that_are_gone_stay_and_new_photos_get_their_place(
 @posix
 def test_a_resumed_run_that_is_killed_loses_nothing(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     """By SIGKILL, twice, each time after some of what it tried again is written."""
-    names = [tmp_path / f"{number}.png" for number in range(8 * GROUP)]
+    names = [tmp_path / f"{number}.png" for number in range(16 * GROUP)]
     for path in names[1::2]:
         path.write_bytes((photos / "red.png").read_bytes())
     out, whole, whole_list = tmp_path / "rows.csv", tmp_path / "whole.csv", "\n".join(map(str, names)).encode()
@@ -485,7 +485,7 @@ def test_a_resumed_run_that_is_killed_loses_nothing(tiny_model: Path, photos: Pa
         path.write_bytes((photos / "green.png").read_bytes())
     good = read_good()
     assert len(good) == len(names) // 2
-    for listed in (names[: 6 * GROUP], names):
+    for listed in (names[: 8 * GROUP], names[: 14 * GROUP]):
         process = start(tiny_model, "-", "--out", out, "--resume", "--threads", 1, stdin=subprocess.PIPE)
         assert process.stdin
         process.stdin.write(b"".join(b"%s\n" % os.fsencode(path) for path in listed))

@@ -194,8 +194,7 @@ class _Form:
     def _open(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         media_type, _ = parse_options_header(self._headers.get(b"content-type", b""))
-        is_file = b"filename" in options or options.get(b"name") == _FIELD.encode()
-        if not is_file and not media_type.startswith((b"image/", b"application/octet-stream")):
+        if b"filename" not in options and not media_type.startswith((b"image/", b"application/octet-stream")):
             self._fields += 1
             if self._fields > _MOST_FIELDS:
                 raise Problem("malformed", f"The form has more than {_MOST_FIELDS} fields besides its files.")
