@@ -30,7 +30,7 @@ PHOTOS_KEY: Final = "clothing_classifier.photos"
 DIGEST_KEY: Final = "clothing_classifier.sha256"
 
 _BLANK: Final = b"0" * 64
-_MARK: Final = 12  # of a million photos that a model has not seen, one of ten thousand models takes one for seen
+_MARK: Final = 12  # 48 bits: that any of a million others is taken for one of 5,000 photos has a chance of 2 in 100,000
 _LARGEST_FILE: Final = 2**31 - 1  # protobuf's limit
 
 

@@ -83,6 +83,15 @@ def is_printable(text: str) -> bool:
     return all(c.isprintable() or c == "\u00a0" or c in _JOINERS for c in text)
 
 
+def escape_unprintable(text: str) -> str:
+    r"""Return a text in which all that `is_printable` refuses is written as an escape.
+
+    >>> escape_unprintable("a\nb")
+    'a\\nb'
+    """
+    return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_class_name(name: str) -> bool:
     """Say whether a class may be called so: it can be printed, and something can be seen."""
     return is_printable(name) and fold_label(name) != ""

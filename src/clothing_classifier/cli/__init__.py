@@ -145,9 +145,9 @@ def main() -> None:
 
 def printable(text: str) -> str:
     """Return text that a terminal shows on one line and that cannot steer it: anything else is written as an escape."""
-    from clothing_classifier.taxonomy import is_printable  # a help page needs nothing of it
+    from clothing_classifier.taxonomy import escape_unprintable  # a help page needs nothing of it
 
-    return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
+    return escape_unprintable(text)
 
 
 class Number(click.FloatRange):

@@ -143,8 +143,8 @@ def check_dataset(
 
     A photo is dropped if it cannot be read; if its edition gives it no class, an unknown one, or several; if it is
     labelled "not sure", which is not a class but what a model says of it; or if it is a copy, byte for byte, of one
-    that is used. Of copies with the same label one stays: that of the test part, then of
-    the validation part, then the first by path. If their labels contradict each other, none stays.
+    that is used. Of copies with the same label one stays: that of the test part, then of the validation part, then the
+    first by path. If their labels contradict each other, none stays.
 
     Args:
         root: the dataset's folder, in any edition, or the list of its photos.

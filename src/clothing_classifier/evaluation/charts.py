@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clothing_classifier.taxonomy import is_printable
+from clothing_classifier.taxonomy import escape_unprintable
 
 COLOURS: Final = 10
 """How many series have a colour of their own."""
@@ -53,8 +53,7 @@ def escape(text: str) -> Markup:
     >>> escape("<script>\u202e")
     '&lt;script&gt;\\u202e'
     """
-    shown = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
-    return Markup(html.escape(shown))
+    return Markup(html.escape(escape_unprintable(text)))
 
 
 def join(parts: Iterable[str], between: str = "") -> Markup:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from clothing_classifier.evaluation.metrics import confusion, score
 from clothing_classifier.resizing import Resizing
-from clothing_classifier.taxonomy import TOP_10, is_printable
+from clothing_classifier.taxonomy import TOP_10, escape_unprintable
 
 SCORES: Final = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy"}
 """The three scores of every run, in the order of their weight here, and what people call them."""
@@ -714,8 +714,7 @@ def escape_markdown(text: str) -> str:
     >>> escape_markdown("a|b <i>")
     'a\\|b &lt;i>'
     """
-    text = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("[", "\\[")
+    return escape_unprintable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("[", "\\[")
 
 
 def _scaled(value: float | None) -> str:
