@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
-from clothing_classifier import Classifier, ModelError, execution
+from clothing_classifier import Classifier, ModelError, classifier, execution
 from clothing_classifier.card import read_model
 from clothing_classifier.cli import PROVIDERS, main
 from clothing_classifier.execution import ExecutionError, available, open_session
@@ -122,3 +123,22 @@ def test_auto_takes_one_that_works_and_a_measured_one_only_if_it_is_faster(
 def test_onnxruntime_says_which_it_has() -> None:
     registered = {provider.registered for provider in execution.PROVIDERS if provider.name in HERE}
     assert registered <= set(onnxruntime.get_available_providers())
+
+
+def test_one_photo_waits_for_no_other_provider(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def opened(content: bytes, choice: execution.Choice, threads: int) -> Any:
+        asked.append(choice)
+        return open_session(content, choice, threads)
+
+    monkeypatch.setattr(classifier, "open_session", opened)
+    (tmp_path / "photos").mkdir()
+    photo = tmp_path / "photos" / "red.png"
+    Image.new("RGB", (9, 9), "red").save(photo)
+    for words in ([photo], [photo.parent], [photo, photo], [photo, "--provider", "auto"]):
+        result = CliRunner().invoke(main, ["predict", *map(str, words), "--model", str(tiny_model)])
+        assert result.exit_code == 0, result.output
+    assert asked == ["cpu", "auto", "auto", "cpu"]
