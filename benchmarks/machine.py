@@ -8,10 +8,12 @@ import platform
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from clothing_classifier.machine import available_cores
@@ -56,8 +58,20 @@ def run(name: str, command: Sequence[str], **given: Any) -> str | None:
     return None
 
 
-def end() -> None:
-    """End with 1 where something failed."""
+def report(
+    parser: ArgumentParser,
+    options: Namespace,
+    measure: Callable[[Namespace, Path], dict[str, Any]],
+    *tables: Callable[[dict[str, Any]], str],
+) -> None:
+    """Measure in a folder of its own, write JSON to ``options.out``, print tables; end with 1 where a part failed."""
+    if options.out and not options.out.absolute().parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}")
+    with TemporaryDirectory() as folder:
+        result = measure(options, Path(folder))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(*(table(result) for table in tables), sep="\n\n")
     if failures:
         sys.exit(f"failed, for the reasons above: {', '.join(dict.fromkeys(failures))}")
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import child, describe, end, run
+from machine import child, describe, report, run
 from photos import grow, read_photos
 from tables import first_table, growth_table, limits_table, rates_table
 
@@ -73,15 +73,7 @@ def main() -> None:
         return
     if not all(1 <= cores <= usable for cores in options.cores):
         parser.error(f"--cores: must be from 1 to {usable}, as this process may use {usable}")
-    if options.out and not options.out.absolute().parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.parent}")
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    for table in (rates_table, limits_table, first_table, growth_table):
-        print(table(result), end="\n\n")
-    end()
+    report(parser, options, measure, rates_table, limits_table, first_table, growth_table)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

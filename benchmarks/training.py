@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import child, describe, end
+from machine import child, describe, report
 from photos import read_photos
 from tables import training_table
 
@@ -59,14 +59,7 @@ def main() -> None:
     if options.child:
         print("\n" + json.dumps(CHILDREN[options.child](**json.loads(sys.stdin.read()))))
         return
-    if options.out and not options.out.absolute().parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.parent}")
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(training_table(result))
-    end()
+    report(parser, options, measure, training_table)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -316,7 +316,10 @@ def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: 
     out = tmp_path / "rows.csv"
     process = start(tiny_model, "-", "--out", out, "--threads", 1, stdin=subprocess.PIPE)
     assert process.stdin
-    process.stdin.write(b"%s\n" % os.fsencode(photos / "red.png") * 2 * GROUP)
+    slow = tmp_path / "slow.png"  # still under way when the first ones are written
+    Image.new("L", (9000, 9000)).save(slow, compress_level=1)
+    for photo in (photos / "red.png", slow):
+        process.stdin.write(b"%s\n" % os.fsencode(photo) * GROUP)
     process.stdin.flush()
     deadline = time.monotonic() + 60
     while (not out.exists() or out.read_bytes().count(b"\n") < GROUP + 1) and time.monotonic() < deadline:

@@ -109,9 +109,9 @@ def open_session(content: bytes, choice: Choice, threads: int) -> tuple[Any, Pro
             "or choose another"
         )
     wanted = [provider for provider in PROVIDERS if provider.name in (here if choice == "auto" else (choice,))]
-    refused: dict[Choice, str] = {}
     if wanted == [_CPU]:
-        return _open(content, _CPU, threads), _CPU, refused
+        return _open(content, _CPU, threads), _CPU, {}
+    refused: dict[Choice, str] = {}
     reference = _open(content, _CPU, threads)
     pixels = _noise(reference)
     for provider in wanted:

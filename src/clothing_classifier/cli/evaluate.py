@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
-from clothing_classifier.cli.table import ERRORS, describe_classes, describe_entry, make_judged_writer, spare_input
+from clothing_classifier.cli.table import (
+    ERRORS,
+    describe_classes,
+    describe_entry,
+    list_some,
+    make_judged_writer,
+    spare_input,
+)
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 _NAMED: Final = 10
 _FEW: Final = 3
+_SCORES: Final = (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1"))
 _SHIPPED: Final = "shipped"
 _MOST_LABELS: Final = 20
 _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
@@ -149,8 +157,8 @@ def command(
 
     evaluation = Evaluation(classifier.card, classifier.threshold)
     unreadable: list[dict[str, str]] = []
-    measured: list[Photo] = []
-    known, known_photos = [0] * len(files), 0
+    measured: list[tuple[str, str, str | None]] = []
+    known = [0] * len(files)
     with ExitStack() as stack:
         write = None
         if out is not None:
@@ -168,11 +176,10 @@ def command(
             else:
                 found = _find(row.path, taught)
                 known = [count + knows for count, knows in zip(known, found, strict=True)]
-                known_photos += any(found)
                 if unseen and any(found):
                     continue
                 evaluation.add(row.path, label, row.prediction, photo.sender)
-                measured.append(photo)
+                measured.append((row.path, label, photo.sender))
             if write is not None:
                 try:
                     write(row, label)
@@ -185,18 +192,18 @@ def command(
                         "--out"
                     ) from error
 
-    if unseen and known_photos and not measured:
+    seen = len(photos) - len(unreadable) - len(measured)
+    if seen and not measured:
         raise click.ClickException(
             printable(f"{data}: the model learned from all of these photos that can be read; take others")
         )
     learned_from = [None if marks is None else count for marks, count in zip(taught, known, strict=True)]
     beside = None
     if others and measured:
-        again = [(str(listing.root / photo.path), named[photo.label or ""], photo.sender) for photo in measured]
         beside = {
             "path": str(others[0].path),
             "name": others[0].card.name,
-            **evaluation.compare(_measure(others[0], again, workers)),
+            **evaluation.compare(_measure(others[0], measured, workers)),
             "learned_from": learned_from[1],
         }
     report = {
@@ -208,7 +215,7 @@ def command(
         "unreadable": unreadable,
         "unchecked_labels": listing.guessed,
         "learned_from": learned_from[0],
-        "unseen": {"left_out": known_photos} if unseen else None,
+        "unseen": {"left_out": seen} if unseen else None,
         "same_dataset": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
         "against": beside,
     }
@@ -324,7 +331,7 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
     if absent:
         yield from _prose(f"No photos of: {_some(absent)}")
     yield ""
-    for name, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1")):
+    for name, title in _SCORES:
         low, high = report["intervals"][name]
         over = f" over the {_count(len(card.labels) - len(absent), 'class')} with photos here" if absent else ""
         mean = f", the plain mean{over}" if name == "macro_f1" else ""
@@ -357,7 +364,7 @@ def _beside(report: Mapping[str, Any]) -> Iterator[str]:
     if (known := other["learned_from"]) and not report["unseen"]:
         yield from _prose(f"It learned from {known:,} of them, which flatter it; --unseen leaves them out.")
     yield f"{'':<27}{'model':>7}{'other':>7}  difference"
-    for name, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1")):
+    for name, title in _SCORES:
         found = other["differences"][name]
         low, high = found["interval"]
         told = f"{found['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
@@ -368,10 +375,9 @@ def _beside(report: Mapping[str, Any]) -> Iterator[str]:
         both = (one["sure"][name] for one in (report, other))
         cells = "".join(f"{'' if value is None else f'{value:.1%}':>7}" for value in both)
         yield f"{title:<27}{cells}".rstrip()
-    found = other["differences"]["weighted_f1"]
-    low, high = found["interval"]
-    which = "better" if low > 0 else "worse"
+    low, high = other["differences"]["weighted_f1"]["interval"]
     if low > 0 or high < 0:
+        which = "better" if low > 0 else "worse"
         yield from _prose(f"By weighted F1 the model is {which} than the other, by more than chance.")
     else:
         yield from _prose("Which of them is better by weighted F1, these photos do not show beyond chance.")
@@ -466,16 +472,11 @@ def _prose(text: str) -> Iterator[str]:
 
 
 def _tell(counts: Mapping[str, int]) -> str:
-    told = [f"{name} ({count:,})" for name, count in list(counts.items())[:_MOST_LABELS]]
-    return ", ".join([*told, *_more(len(counts))])
+    return _some([f"{name} ({count:,})" for name, count in counts.items()])
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join([*names[:_MOST_LABELS], *_more(len(names))])
-
-
-def _more(count: int) -> list[str]:
-    return [f"and {count - _MOST_LABELS:,} more"] if count > _MOST_LABELS else []
+    return list_some(names, _MOST_LABELS)
 
 
 def _count(number: int, noun: str) -> str:

@@ -157,6 +157,12 @@ def wrap(first: str, text: str, indent: int) -> str:
     )
 
 
+def list_some(names: Sequence[str], most: int) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
 def spare_input(out: Path, given: Iterable[str]) -> None:
     """Make sure that the output replaces no photo, whether named or in a folder, and nothing else that is read.
 

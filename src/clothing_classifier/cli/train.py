@@ -10,13 +10,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from clothing_classifier.cli import printable
-from clothing_classifier.cli.table import ERRORS, describe_classes
+from clothing_classifier.cli.table import ERRORS, describe_classes, list_some
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
@@ -115,8 +116,10 @@ def require_torch() -> None:
         ClickException: torch is not there, or what a trained network is exported with.
     """
     try:
-        import onnxscript  # noqa: F401
         import torch  # noqa: F401
+
+        if find_spec("onnxscript") is None:  # which takes a second to import, and is needed at the end
+            raise ModuleNotFoundError("onnxscript")
     except ImportError as error:
         raise click.ClickException(
             'training needs more than prediction does: pip install "clothing-classifier[train]"'
@@ -327,7 +330,7 @@ def describe_own(
     for label in card.data["one_sender"]:
         yield f"The photos of {label} are all of one sender, so its figures flatter; add photos of other senders."
     if taught := card.data.get("taught_test_photos"):
-        named = _some([row["path"] for row in judged if row.get("taught") == "true"])
+        named = list_some([row["path"] for row in judged if row.get("taught") == "true"], _NAMED)
         yield f"{taught} test photos are near copies of photos that taught, so the figures flatter; take out: {named}."
     if known := card.data.get("known_senders_test_photos"):
         yield f"{known} test photos are by senders whose photos taught, so the figures flatter."
@@ -371,15 +374,10 @@ def _describe_contradictions(judged: Sequence[Mapping[str, str]]) -> Iterator[st
         groups.setdefault(row["group"], []).append(row)
     torn = [rows for rows in groups.values() if len({row["label"] for row in rows}) > 1]
     for rows in torn[:_NAMED]:
-        named = _some([f"{row['path']} ({row['label']})" for row in rows])
+        named = list_some([f"{row['path']} ({row['label']})" for row in rows], _NAMED)
         yield f"These look the same, and have different labels: {named}."
     if len(torn) > _NAMED:
         yield f"So do those of {len(torn) - _NAMED} more groups; predictions.csv has the group of each photo."
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 class Terminal:
