@@ -240,6 +240,14 @@ def test_another_backbone_is_one_option_away() -> None:
             build(APPROACHES["resnet50"].with_backbone(name), CLASSES, STATISTICS)
 
 
+def test_a_backbone_must_take_the_smaller_photos_of_the_first_epochs_too() -> None:
+    fine_tuned = APPROACHES["resnet50"].with_backbone("hrnet_w18_small")  # takes only what 32 divides
+    with pytest.raises(ValueError, match="'hrnet_w18_small' that gives maps of photos of 192×144 pixels"):
+        build(fine_tuned, CLASSES, STATISTICS)
+    frozen = replace(fine_tuned, recipe=replace(fine_tuned.recipe, epochs=0))
+    assert build(frozen, CLASSES, STATISTICS).training
+
+
 @pytest.mark.parametrize("name", ["ghostnet_050", "repghostnet_050", "mobilenetv3_small_050", "efficientnet_lite0"])
 def test_another_backbones_maps_are_timms(name: str) -> None:
     network = build(APPROACHES["efficientnet-b0"].with_backbone(name), CLASSES, STATISTICS).eval()

@@ -201,11 +201,13 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
         widths = (48, 96, 192, 320)
         return Classifying(custom_cnn(widths), widths[-1], classes, statistics, approach.recipe.dropout)
     import timm
+    import torch
     from timm.models.efficientnet import EfficientNet
     from timm.models.mobilenetv3 import MobileNetV3
 
     from clothing_classifier.execution import first_line
 
+    height, width = approach.height, approach.width
     try:
         backbone: Any = timm.create_model(approach.backbone, pretrained=False, num_classes=0)
         if isinstance(backbone, EfficientNet | MobileNetV3):
@@ -214,10 +216,15 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
             backbone = timm.create_model(
                 approach.backbone, pretrained=False, features_only=True, out_indices=(-3, -2, -1)
             )
-        features = Pyramid(backbone, sides=approach.sides, height=approach.height, width=approach.width)
+        features = Pyramid(backbone, sides=approach.sides, height=height, width=width)
+        if approach.recipe.epochs and approach.recipe.small:  # some take photos of one size, and not of others
+            height, width = (round(approach.recipe.small_side * side) for side in (height, width))
+            with torch.no_grad():
+                features.eval()(torch.zeros(1, 3, height, width))
+            features.train()
     except Exception as error:  # timm raises what its models happen to raise
         raise ValueError(
-            f"timm has no backbone {approach.backbone!r} that gives maps of photos of {approach.height}×"
-            f"{approach.width} pixels ({first_line(error)}); timm.list_models() names those of this version"
+            f"timm has no backbone {approach.backbone!r} that gives maps of photos of {height}×{width} pixels "
+            f"({first_line(error)}); timm.list_models() names those of this version"
         ) from error
     return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)
