@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clothing_classifier.cli.train import Terminal, backbone_option, list_approaches, require_torch, training_options
+from clothing_classifier.cli import printable
+from clothing_classifier.cli.train import (
+    Terminal,
+    backbone_option,
+    describe_left_out,
+    list_approaches,
+    read_left_out,
+    require_torch,
+    training_options,
+)
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
@@ -80,6 +89,8 @@ def command(
         raise click.ClickException(str(error)) from error
     finally:
         reporter.end()
+    for line in describe_left_out(read_left_out(out)):
+        click.echo(printable(line))
     for row in metrics["folds"]:
         click.echo(
             f"fold {row['fold'] + 1:<4}{row['photos']:>6} photos   weighted F1 {row['weighted_f1']:.3f}   "

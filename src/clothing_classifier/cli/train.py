@@ -239,6 +239,8 @@ def command(
         raise click.ClickException(str(error)) from error
     finally:
         reporter.end()
+    for line in describe_left_out(read_left_out(out)):
+        click.echo(printable(line))
     for part, figures in metrics.items():
         low, high = figures["intervals"]["weighted_f1"]
         click.echo(
@@ -263,7 +265,6 @@ def refuse_options(context: click.Context) -> None:
 
 def _train_own(settings: OwnSettings) -> None:
     from clothing_classifier.card import read_model
-    from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import train_own
 
     reporter = Terminal()
@@ -278,8 +279,7 @@ def _train_own(settings: OwnSettings) -> None:
         raise click.ClickException(printable(str(error))) from error
     finally:
         reporter.end()
-    manifest = read_manifest(settings.out / "manifest.csv")
-    left_out = {photo.path: photo.dropped for photo in manifest.photos if photo.dropped}
+    left_out = read_left_out(settings.out)
     with (settings.out / "predictions.csv").open(encoding="utf-8", errors=ERRORS, newline="") as file:
         judged = list(csv.DictReader(file))
     for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out, judged):
@@ -301,12 +301,7 @@ def describe_own(
         judged: the rows of the run's ``predictions.csv``.
     """
     card, figures = model.card, list(metrics.values())[-1]
-    for path, why in [(path, why) for path, why in left_out.items() if why.startswith("unreadable")][:_NAMED]:
-        yield f"Left out: {path} ({why})"
-    if left_out:
-        kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
-        told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
-        yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
+    yield from describe_left_out(left_out)
     if passed := card.data.get("passed_over"):
         yield f"Passed over: {passed} files and folders, by their names no photos; `clothing data check` has them."
     if guessed := card.data.get("unchecked_labels"):
@@ -365,6 +360,23 @@ def describe_own(
     path = str(model.path)
     quoted = subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
     yield f"The model is {path}; use it with: clothing predict --model {quoted} PHOTOS"
+
+
+def read_left_out(out: Path) -> dict[str, str]:
+    """Return the photos that the run in a folder did not use, by path: why."""
+    from clothing_classifier.dataset import read_manifest
+
+    return {photo.path: photo.dropped for photo in read_manifest(out / "manifest.csv").photos if photo.dropped}
+
+
+def describe_left_out(left_out: Mapping[str, str]) -> Iterator[str]:
+    """Yield which photos could not be read, and how many were not used for which reason, a line each."""
+    for path, why in [(path, why) for path, why in left_out.items() if why.startswith("unreadable")][:_NAMED]:
+        yield f"Left out: {path} ({why})"
+    if left_out:
+        kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
+        told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
+        yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
 
 
 def _describe_contradictions(judged: Sequence[Mapping[str, str]]) -> Iterator[str]:
