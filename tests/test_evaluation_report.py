@@ -22,6 +22,7 @@ from PIL import Image
 from clothing_classifier.evaluation.comparison import PUBLISHED, Run, read_run
 from clothing_classifier.evaluation.report import light_up, render
 from clothing_classifier.resizing import Resizing
+from clothing_classifier.training.calibration import Promise
 
 if TYPE_CHECKING:
     import crossval_runs as runs
@@ -290,6 +291,20 @@ def test_a_label_that_looks_wrong_is_flagged(compared: list[Run]) -> None:
     assert "1 label of 60 looks wrong" in said
     assert "2 of 3 approaches say Shirt" in said
     assert "images/photo-008.png" in said
+
+
+def test_a_label_that_looks_wrong_is_no_mistake_of_those_that_agree_with_it(compared: list[Run]) -> None:
+    """Not all approaches need to say so: those that say what the label says are counted right."""
+    said = words(render(compared))
+    assert "None was changed: in all figures here, that other class counts as a mistake." in said
+
+
+def test_shares_of_one_column_have_the_same_decimals(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    promises = iter(Promise(0.9, 0.97, True, 0.971, share, 60) for share in (0.54, 0.691))
+    monkeypatch.setattr("clothing_classifier.evaluation.report.promise_across", lambda *_: next(promises))
+    said = words(render([make(0.9, approach="a"), make(0.6, approach="b")]))
+    assert "54.0 %97.1 %" in said
+    assert "69.1 %97.1 %" in said
 
 
 def test_epochs_are_counted_as_the_run_counts_them(make: Make) -> None:

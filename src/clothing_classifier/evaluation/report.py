@@ -325,7 +325,7 @@ class _Report:
         if self.doubts:
             text = f"{_count(len(self.doubts), 'label')} of {self._photo_count():,} "
             text += "look wrong: approaches that never saw the photo agree on another class. "
-            text += "Each counts as a mistake in all figures here; none was changed."
+            text += "None was changed: in all figures here, that other class counts as a mistake."
             yield join([text.replace(" look wrong", " looks wrong") if len(self.doubts) == 1 else text])
         yield from self._cautions()
 
@@ -735,7 +735,7 @@ class _Report:
                         _cell(f"{risk[1] * 100:.1f} %" if near and risk else "", risk[1] if near and risk else None)
                     )
                 named = self._named(run)
-                cells.append(_cell(percent(named.share), named.share))
+                cells.append(_cell(_precise(named.share), named.share))
                 cells.append(_cell(_precise(named.measured_accuracy), named.measured_accuracy))
                 error = run.result.figure("expected_calibration_error")
                 cells.append(_cell(decimals(error), error))
