@@ -257,3 +257,8 @@ def test_paths_of_windows_are_told_apart(folder: Path) -> None:
 def test_a_table_in_a_code_page_of_windows_is_refused(folder: Path, row: str) -> None:
     with pytest.raises(DatasetError, match=r"table.csv: is not UTF-8 text; save it again as CSV in UTF-8"):
         read(folder, f"path,label\na.jpg,Hat\n{row}\n".encode("cp1252"))
+
+
+def test_a_table_in_a_code_page_of_windows_is_refused_where_none_of_its_photos_is_found(folder: Path) -> None:
+    with pytest.raises(DatasetError, match=r"table.csv: is not UTF-8 text; save it again as CSV in UTF-8"):
+        read(folder, "path,label\ncafé.jpg,Hat\n".encode("cp1252"))

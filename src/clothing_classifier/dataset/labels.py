@@ -123,6 +123,8 @@ def _find_root(table: Path, folders: Sequence[Path], paths: Sequence[str]) -> Pa
     for folder in folders:
         if any(os.path.exists(os.path.join(folder, path)) for path in paths):
             return folder
+    if _is_escaped(paths[0]):
+        raise DatasetError(_NOT_UTF8.format(table=table))
     tried = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in folders))
     of_windows = os.sep != "\\" and "\\" in paths[0]
     do = "write / for \\ in its paths" if of_windows else "say by --photos where they are"
