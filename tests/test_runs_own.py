@@ -694,6 +694,9 @@ def test_a_run_is_not_made_among_its_classes(small: Path, tmp_path: Path) -> Non
     with pytest.raises(RunError, match="lies in the folder of the photos, where folders are classes"):
         train_own(OwnSettings(root, root / "model", small))
     assert not (root / "model").exists()
+    with pytest.raises(RunError, match="is the folder of the photos; choose another --out"):
+        train_own(OwnSettings(root, root, small))
+    assert not (root / "config.json").exists()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -52,11 +52,13 @@ class Silent:
 
 
 def require_apart(out: Path, manifest: Manifest) -> None:
-    """Make sure that a run's folder is not taken for a class of its own data the next time.
+    """Make sure that a run's folder is neither that of the photos nor taken for one of its classes the next time.
 
     Raises:
-        RunError: the data are folders of classes, and the run's folder lies among them.
+        RunError: it is the folder of the photos; or these are in folders of classes, and it lies among them.
     """
+    if out.resolve() == manifest.root.resolve():
+        raise RunError(f"{out}: is the folder of the photos; choose another --out")
     inside = manifest.root.resolve() in out.resolve().parents
     if inside and manifest.edition.startswith("folder per class"):
         raise RunError(
