@@ -583,13 +583,14 @@ def test_lists_of_windows_are_read_or_refused(tiny_model: Path, photos: Path, mo
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_one_line(tiny_model: Path, photos: Path) -> None:
     with open("/dev/full", "wb") as full:
-        for options in ({"stdout": full}, {}):
+        for options, layout in (({"stdout": full}, "csv"), ({}, "csv"), ({}, "table")):
             out = () if options else ("--out", "/dev/full")
-            code, _, err = finish(start(tiny_model, photos, "--format", "csv", *out, **options))
+            code, _, err = finish(start(tiny_model, photos, "--format", layout, *out, **options))
             assert code == 2
             assert err.startswith(b"Error: ")
             assert b"No space left on device" in err
             assert (b"/dev/full: cannot be written" in err) == bool(out)
+            assert (b"--resume" in err) == (out != () and layout == "csv")
             assert err.count(b"\n") == 1
 
 
@@ -658,9 +659,14 @@ def test_rows_stay_where_the_photos_are_gone(tiny_model: Path, photos: Path, tmp
     assert out.read_bytes() == before
 
 
+def test_one_photo_is_no_plural(tiny_model: Path, photos: Path) -> None:
+    assert predict(tiny_model, photos / "red.png").stderr == "1 photo: 1 sure, 0 not sure, 0 could not be read\n"
+
+
 def test_what_is_passed_over_is_said(tiny_model: Path, mixed: Path) -> None:
     assert "Passed over" not in predict(tiny_model, mixed).stderr
     (mixed / "photo.jpg_large").touch()
+    assert predict(tiny_model, mixed).stderr.splitlines()[-1] == "Passed over: 1 file without a picture's suffix"
     (mixed / "notes.txt").touch()
     assert predict(tiny_model, mixed).stderr.splitlines()[-1] == "Passed over: 2 files without a picture's suffix"
 

@@ -133,11 +133,11 @@ def command(
                         raise
                     with suppress(OSError):  # it would be raised again where the file is closed
                         stream.close()
-                    raise _unwritable(out, error, counts) from error
+                    raise _unwritable(out, error, counts, layout) from error
                 counts["failed" if row.prediction is None else "sure" if row.prediction.sure else "unsure"] += 1
         except KeyboardInterrupt:
             on = "; --resume goes on from there" if out is not None and layout != "table" else ""
-            click.echo(f"\nStopped. The rows of {counts.total()} photos are written{on}.", err=True)
+            click.echo(f"\nStopped. The rows of {_count(counts.total(), 'photo')} are written{on}.", err=True)
             raise
     others = sorted(set(range(before)).difference(order))
     if out is not None and any(row > following for row, following in pairwise(order)):
@@ -145,13 +145,13 @@ def command(
     earlier = f"; {before} of them by an earlier run" if before else ""
     earlier += f", {len(others)} of which are of photos that this run does not name" if others else ""
     click.echo(
-        f"{counts.total()} photos: {counts['sure']} sure, {counts['unsure']} not sure, "
+        f"{_count(counts.total(), 'photo')}: {counts['sure']} sure, {counts['unsure']} not sure, "
         f"{counts['failed']} could not be read{earlier}",
         err=True,
     )
     if passed_over:
-        kinds = {"files": "files without a picture's suffix", "links": "links to folders"}
-        told = " and ".join(f"{passed_over[kind]} {name}" for kind, name in kinds.items() if passed_over[kind])
+        kinds = (("files", "file", "without a picture's suffix"), ("links", "link", "to folders"))
+        told = " and ".join(f"{_count(passed_over[k], noun)} {rest}" for k, noun, rest in kinds if passed_over[k])
         click.echo(f"Passed over: {told}", err=True)
     if counts["failed"]:
         sys.exit(1)
@@ -264,14 +264,19 @@ def _arrange(out: Path, layout: Layout, rows: Iterable[int], counts: Counter[str
     try:
         arrange(out, layout, rows)
     except OSError as error:
-        raise _unwritable(out, error, counts) from error
+        raise _unwritable(out, error, counts, layout) from error
 
 
-def _unwritable(out: Path, error: OSError, counts: Counter[str]) -> click.ClickException:
+def _unwritable(out: Path, error: OSError, counts: Counter[str], layout: Layout) -> click.ClickException:
+    advice = "repeat the command" if layout == "table" else "go on with --resume"
     return click.ClickException(
-        f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of {counts.total()} photos; mend "
-        "that, and go on with --resume"
+        f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of "
+        f"{_count(counts.total(), 'photo')}; mend that, and {advice}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _standard_output(layout: Layout) -> TextIO:
