@@ -14,7 +14,7 @@ import click
     default="report.html",
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The report; a file that is there is replaced.",
+    help="The report; an existing file is replaced.",
 )
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the table to a file, too.")
 @click.option(

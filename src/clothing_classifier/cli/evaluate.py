@@ -67,7 +67,7 @@ _PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a row for each photo to this CSV file; one that is there is replaced.",
+    help="Write a row for each photo to this CSV file; an existing one is replaced.",
 )
 @click.option(
     "--format",
@@ -97,21 +97,21 @@ def command(
 
     DATA is a folder with one folder of photos per class; a dataset, as `clothing data check` takes it; or a CSV table
     with a column for the photo (such as path, file or image) and one for what it truly shows (truth, true_label,
-    answer, label, class or category; the first of them that is there). So the table counts that the service's page
-    lets you take away after your corrections, and that of `clothing predict` after you corrected its column label, or
-    added a column truth: but what nobody corrected in these is the model's own answer, and counts as right.
+    answer, label, class or category; the first of them that is there). So DATA may be the table that you download from
+    the service's page after your corrections, or that of `clothing predict` after you corrected its column label or
+    added a column truth; but what nobody corrected there is the model's own answer, and counts as right.
 
     Labels may be spelled like t-shirt or Tshirt. Photos with a label that is no class of the model (as Not sure,
     Other and Skip) are left out, and counted.
 
-    Photos that the model learned from flatter it. It knows them again while their files stay as they were, and tells
-    how many there are; --unseen leaves them out. The model that ships learned from the Clothing dataset.
+    The figures flatter on photos that the model learned from. It recognises their files while these are unchanged, and
+    says how many there are; --unseen leaves them out. The model that ships learned from the Clothing dataset.
 
     --against measures a second model on the same photos, and says how much better the first one is, with an interval
     for chance. With --unseen, what either of them learned from is left out.
 
     --out has the columns path, label (yours), predicted, probability, sure, right and error. Where the label was
-    wrong, correct it there and measure again: DATA may be that file.
+    wrong, correct it in a copy, and measure that: DATA may be such a file.
 
     Exit codes: 0, all photos are measured; 1, some could not be read, and the figures are of the others; 2, the usage
     is wrong, or DATA or the model cannot be used; 130, stopped.

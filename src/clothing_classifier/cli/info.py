@@ -25,7 +25,7 @@ def command(model: str | None, layout: str) -> None:
 
     json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file"; under "execution", which
     of onnxruntime's execution providers computes the model here (`--provider auto`), which others there are, and why
-    those are not used that were tried before.
+    those that were tried before it are not used.
 
     Exit code: 0, or 2 where MODEL is not a whole model file of this project.
     """

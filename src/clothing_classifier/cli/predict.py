@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("photos", nargs=-1, required=True, type=click.Path(readable=False), metavar="PHOTO|FOLDER|-...")
 @model_option
 @click.option(
-    "--top", default=1, show_default=True, type=click.IntRange(1), help="How many classes to tell of each photo."
+    "--top", default=1, show_default=True, type=click.IntRange(1), help="How many classes to show for each photo."
 )
 @click.option(
     "--format",
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file; one that is there is replaced, but for --resume.",
+    help="Write to this file; an existing one is replaced, except with --resume.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on where a run with the same options was stopped: rows in --out stay, and their photos are passed over, "
-    "but those that could not be read are tried again.",
+    help="Continue a stopped run, with its options: rows in --out stay, and their photos are passed over; photos that "
+    "could not be read are tried again.",
 )
 @threshold_option
 @computing_options

@@ -71,8 +71,8 @@ def command(
     """Serve the model over HTTP: an API for other systems, and a page for people.
 
     It listens on this machine only, unless --host says otherwise. If the environment variable CLOTHING_API_KEY is set,
-    clients of the API must show that key. Requests over a limit are refused with a reason; more requests at once than
-    it can serve soon are asked to come again.
+    clients of the API must show that key. Requests over a limit are refused with a reason; while the service is
+    busy, further ones are told to try again later.
 
     SIGTERM or Ctrl-C finishes what is under way, then ends with 0. Exit code 2: the usage is wrong, the model cannot
     be used, or the address is taken.

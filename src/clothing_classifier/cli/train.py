@@ -29,9 +29,9 @@ _HELP = """Train a classifier, and measure it on photos that it has not seen.
 
 Without APPROACH: a model of your own classes, in minutes and without a GPU. Give each class a folder of photos, 30 or
 more of each, and the folder that these lie in as --data; or a table of labels, as `clothing evaluate` takes it. Labels
-that differ in capitals or spaces only are one class, and "not sure" is none. A model
-that is there already (the one that ships, or --base) looks at each photo once, and a new last layer is solved for on
-what it sees. That is kept in the user's cache, so the same command again is quick. Needs the extra `own`, and no torch.
+that differ only in capitals or spaces are one class; "not sure" is no class. A model that is there already (the one
+that ships, or --base) looks at each photo once, and a new last layer is computed from what it sees. What it saw is kept
+in the user's cache, so repeating the command is quick. Needs the extra `own`, and no torch.
 
 With APPROACH: a network is trained. Needs the extra `train`.
 
@@ -89,7 +89,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Where a pretrained backbone comes from: timm's repositories on the Hugging Face hub (kept in its "
                 "cache), nowhere, or a safetensors file.",
             ),
-            click.option("--weights-licence", help="What the records shall say of the weights' licence."),
+            click.option("--weights-licence", help="What the records are to say about the weights' licence."),
             click.option(
                 "--device",
                 default="auto",
