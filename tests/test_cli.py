@@ -20,6 +20,8 @@ def test_the_help_of_a_command_reads_well(name: str) -> None:
         pytest.importorskip("torch", reason="needs the extra train")
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    assert result.stdout.splitlines()[1] == "", "the usage is one line"
     assert "\\" not in result.stdout
     assert all(line.isprintable() for line in result.stdout.splitlines())
     assert isinstance(import_module(f"clothing_classifier.cli.{name}").command, click.Command)

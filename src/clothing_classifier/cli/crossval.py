@@ -36,7 +36,7 @@ Exit codes: 0, all folds are measured; 2, they cannot be, and the message says w
 
 
 @click.command(help=_HELP.format(approaches=list_approaches()))
-@click.argument("approach", type=click.Choice(list(APPROACHES)))
+@click.argument("approach", metavar="APPROACH", type=click.Choice(list(APPROACHES)))
 @training_options
 @click.option(
     "--folds",

@@ -146,7 +146,7 @@ def require_own(what: str = "your own classes need") -> None:
 
 
 @click.command(help=_HELP.format(approaches=list_approaches()))
-@click.argument("approach", required=False, type=click.Choice(list(APPROACHES)))
+@click.argument("approach", required=False, metavar="[APPROACH]", type=click.Choice(list(APPROACHES)))
 @training_options
 @click.option(
     "--split",
