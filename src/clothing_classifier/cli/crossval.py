@@ -23,7 +23,8 @@ from clothing_classifier.training.approaches import APPROACHES
 if TYPE_CHECKING:
     from clothing_classifier.training.splits import Protocol
 
-_HELP = """Cross-validate APPROACH: every photo is judged once, by a network that did not learn from it.
+_HELP = """Cross-validate APPROACH: every photo is judged once, by a network that did not learn from it. Needs the
+extra `train`.
 
 \b
 {approaches}

@@ -25,8 +25,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def command(runs: tuple[Path, ...], out: Path, crossvals: tuple[Path, ...]) -> None:
     """Join finished RUNs: several networks look at each photo, and the mean of their logits is the answer.
 
-    Networks of different kinds err on different photos, so together they are better than the best of them. It costs
-    the sum of their time and size. Nothing learns here, it takes seconds and no torch.
+    Networks of different kinds err on different photos, so together they may be better than the best of them: step 2
+    measures it. They cost the sum of their time and size. Nothing learns here, so it takes seconds. Needs the extra
+    `own`, and no torch.
 
     \b
     1. clothing crossval A …; clothing crossval B …     with the same data, folds and seed

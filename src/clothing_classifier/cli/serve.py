@@ -68,7 +68,7 @@ def command(
     access_log: bool,
     provider: Choice,
 ) -> None:
-    """Serve the model over HTTP: an API for other systems, and a page for people.
+    """Serve the model over HTTP: an API for other systems, and a page for people. Needs the extra `serve`.
 
     It listens on this machine only, unless --host says otherwise. If the environment variable CLOTHING_API_KEY is set,
     clients of the API must show that key. Requests over a limit are refused with a reason; while the service is
