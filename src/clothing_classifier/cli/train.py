@@ -303,7 +303,7 @@ def describe_own(
     card, figures = model.card, list(metrics.values())[-1]
     yield from describe_left_out(left_out)
     if passed := card.data.get("passed_over"):
-        yield f"Passed over: {passed} files and folders, by their names no photos; `clothing data check` has them."
+        yield f"Passed over, as by their names they are no photos: {passed}; `clothing data check` has them."
     if guessed := card.data.get("unchecked_labels"):
         yield f"{guessed} labels of the table may be a model's own, uncorrected; it has learned from them as if right."
     counts = card.data["classes"]
