@@ -34,12 +34,11 @@ def test_confusion_has_true_classes_in_rows() -> None:
 
 
 def test_calibration_error_of_known_cases() -> None:
-    certain = np.array([[1.0, 0.0]] * 10)
-    assert expected_calibration_error(certain, np.zeros(10, np.int64)) == 0
-    assert expected_calibration_error(certain, np.ones(10, np.int64)) == 1
-    even = np.array([[0.75, 0.25]] * 4)
-    assert expected_calibration_error(even, np.array([0, 0, 0, 1])) == 0
-    assert expected_calibration_error(even, np.array([0, 0, 1, 1])) == 0.25
+    assert expected_calibration_error(np.ones(10), np.ones(10, bool)) == 0
+    assert expected_calibration_error(np.ones(10), np.zeros(10, bool)) == 1
+    even = np.full(4, 0.75)
+    assert expected_calibration_error(even, np.array([True, True, True, False])) == 0
+    assert expected_calibration_error(even, np.array([True, True, False, False])) == 0.25
 
 
 def test_measure_tells_classes_intervals_and_what_is_sure() -> None:

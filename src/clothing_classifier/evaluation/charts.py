@@ -140,12 +140,12 @@ class Axis:
         return [round(i * step, 10) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def spanning(title: str, values: Iterable[float], show: Callable[[float], str] = "{:g}".format) -> Axis:
+def spanning(title: str, values: Iterable[float]) -> Axis:
     """Return a logarithmic axis with room around values above 0."""
     known = list(values)
     low, high = min(known), max(known)
     room = max((high / low) ** 0.12, 1.3, math.sqrt(5 * low / high))  # a ratio of 5 holds two ticks or more
-    return Axis(title, low / room, high * room, show, log=True)
+    return Axis(title, low / room, high * room, log=True)
 
 
 def percent(value: float) -> str:

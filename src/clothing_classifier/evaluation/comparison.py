@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.evaluation.metrics import confusion, score
+from clothing_classifier.evaluation.metrics import confusion, resample
 from clothing_classifier.resizing import Resizing
 from clothing_classifier.taxonomy import TOP_10, escape_unprintable
 
@@ -31,7 +31,9 @@ PROTOCOLS: Final = {"random": "random folds", "sender": "sender folds"}
 """How photos came to their folds: by chance within each class, or with no sender in two folds."""
 
 _FORMAT: Final = 1
-_RESAMPLES: Final = 1000
+
+_DOUBTED: Final = 0.8
+"""How probable another class than the label must be, the mean over the approaches that name it."""
 
 # A file name is bytes, and not always UTF-8; the manifest that the names came from was read in the same way.
 _ERRORS: Final = sys.getfilesystemencodeerrors()
@@ -141,7 +143,7 @@ class Result:
     @property
     def command(self) -> str | None:
         """The command that made the run."""
-        found = get(self.metrics, "training", "command") or self.config.get("command")
+        found = get(self.metrics, "training", "command")
         return found if isinstance(found, str) else None
 
     def figure(self, *keys: str | int) -> float | None:
@@ -174,7 +176,7 @@ class Curve:
     validation_accuracy: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A cross-validation run, read from its folder.
 
@@ -457,7 +459,7 @@ class Contest:
     def difference(self, first: Run, second: Run, name: str = "weighted_f1") -> Difference:
         """Return how much better the first run's score is than the second one's, with a paired bootstrap interval."""
         rows = self.resamples[name]
-        paired = rows[self._place(first)] - rows[self._place(second)]
+        paired = rows[self.runs.index(first)] - rows[self.runs.index(second)]
         low, high = np.quantile(paired, (0.025, 0.975))
         value = first.result.metrics[name] - second.result.metrics[name]
         return Difference(value, float(low), float(high))
@@ -467,11 +469,8 @@ class Contest:
         runs = [run for run in self.runs if run.result.protocol == protocol]
         return sorted(runs, key=lambda run: -run.result.metrics["weighted_f1"])
 
-    def _place(self, run: Run) -> int:
-        return next(i for i, other in enumerate(self.runs) if other is run)
 
-
-def contest(runs: Sequence[Run], *, seed: int = 0) -> Contest:
+def contest(runs: Sequence[Run]) -> Contest:
     """Let the runs that answered the same question meet on the same resamples of its photos.
 
     Photos of one sender are alike, so whole senders are drawn where they are known (Efron and Tibshirani, 1993,
@@ -479,7 +478,6 @@ def contest(runs: Sequence[Run], *, seed: int = 0) -> Contest:
 
     Args:
         runs: at least one. The largest group of runs with the same photos and classes takes part, the others do not.
-        seed: of the resampling.
 
     Returns:
         The group and its resampled scores.
@@ -500,18 +498,9 @@ def contest(runs: Sequence[Run], *, seed: int = 0) -> Contest:
     first = group[0]
     who = zip(first.senders, first.paths, strict=True)
     names = [f"sender {sender}" if sender else f"photo {path}" for sender, path in who]
-    units = np.unique(names, return_inverse=True)[1]
-    members = int(units.max()) + 1
-    draws = np.random.default_rng(seed).multinomial(members, [1 / members] * members, _RESAMPLES).astype(np.float32)
-    classes = len(first.labels)
-    resamples = {name: np.zeros((len(group), _RESAMPLES)) for name in SCORES}
-    for i, run in enumerate(group):
-        cells = np.zeros((members, classes * classes), np.float32)
-        np.add.at(cells, (units, run.truth * classes + run.predicted), 1)
-        for j, drawn in enumerate((draws @ cells).round().astype(np.int64)):
-            for name, value in score(drawn.reshape(classes, classes)).items():
-                resamples[name][i, j] = value
-    return Contest(tuple(group), resamples, members, any(first.senders))
+    drawn = [resample(run.truth, run.predicted, len(run.labels), names) for run in group]
+    resamples = {name: np.stack([scores[name] for scores in drawn]) for name in SCORES}
+    return Contest(tuple(group), resamples, len(set(names)), any(first.senders))
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,13 +524,12 @@ class Doubt:
     asked: int
 
 
-def find_doubts(runs: Sequence[Run], *, least: float = 0.8) -> list[Doubt]:
+def find_doubts(runs: Sequence[Run]) -> list[Doubt]:
     """Find photos that models which never saw them agree on, against the label.
 
     Args:
         runs: runs in which the photos may occur; those of one approach count as one, and joined ones are not asked:
             they say what their members say.
-        least: how probable the other class must be, the mean over the approaches that name it.
 
     Returns:
         The photos for which at least two approaches, and at least two thirds of those that were asked, name the same
@@ -567,17 +555,16 @@ def find_doubts(runs: Sequence[Run], *, least: float = 0.8) -> list[Doubt]:
             continue
         heard = [run.confidence[i] for run, i in asked if answers[run.result.approach] == {suggested}]
         probability = float(np.mean(heard))
-        if probability >= least:
+        if probability >= _DOUBTED:
             found.append(Doubt(path, label, suggested, probability, agreeing, len(answers)))
     return sorted(found, key=lambda doubt: (-doubt.agreeing / doubt.asked, -doubt.probability, doubt.path))
 
 
-def full_table(results: Sequence[Result], published: Iterable[Published] = PUBLISHED) -> str:
+def full_table(results: Sequence[Result]) -> str:
     """Return everything that a run is compared by, as a Markdown table.
 
     Args:
-        results: the rows, in their order.
-        published: others' figures, rows of their own below.
+        results: the rows, in their order; others' figures have rows of their own below.
 
     Returns:
         The table; a figure that a run does not have is an empty cell. Runs of other data than the first run's carry
@@ -601,7 +588,7 @@ def full_table(results: Sequence[Result], published: Iterable[Published] = PUBLI
         cells += [with_interval(result, "weighted_f1"), with_interval(result, "macro_f1")]
         cells += [with_interval(result, "accuracy"), decimals(result.top_10("weighted_f1")), *costs(result).values()]
         rows.append([escape_markdown(cell) for cell in cells])
-    for row in published:
+    for row in PUBLISHED:
         f1 = decimals(row.figures.get("weighted_f1"), 2)
         ten = row.classes == 10
         cells = [f"{row.model}, {row.classes} classes ([published]({row.address}))", row.weights, row.split, ""]
@@ -616,16 +603,14 @@ def table(
     order: Sequence[str] = (),
     missing: Mapping[str, str] | None = None,
     links: Mapping[int, str] | None = None,
-    published: Iterable[Published] = PUBLISHED,
 ) -> str:
     """Return the short table for a README, in Markdown.
 
     Args:
-        results: the measured rows.
+        results: the measured rows; others' weighted F1 have rows of their own at the end.
         order: approaches in the order of their rows; those it does not name come last.
         missing: approach without a run → why. It gets a row of empty cells and a note below the table.
         links: place in ``results`` → what the approach's name shall link to.
-        published: others' figures, rows of their own at the end.
 
     Returns:
         The table, and the notes below it where there are some; no line end after the last line. Runs of other data than
@@ -649,7 +634,9 @@ def table(
     for name, reason in missing.items():
         rows.append((places[name], [f"`{escape_markdown(name)}` {mark(reason)}", *[""] * 5]))
     lines = [row for _, row in sorted(rows, key=lambda row: row[0])]
-    for row in published:
+    for row in PUBLISHED:
+        if "weighted_f1" not in row.figures:
+            continue
         cells = [f"{row.model}, {row.classes} classes ([published]({row.address}))", row.weights, row.split]
         figures = (decimals(row.figures.get(name), 2 if name == "weighted_f1" else 3) for name in SCORES)
         lines.append([*cells, *figures])

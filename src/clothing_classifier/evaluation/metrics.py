@@ -55,24 +55,18 @@ def _f1(hits: Counts, photos: Counts, answers: Counts) -> npt.NDArray[np.float64
     return np.asarray(2 * hits / np.maximum(1, photos + answers), np.float64)
 
 
-def expected_calibration_error(probabilities: Floats, truth: Integers) -> float:
+def expected_calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
     """Return the mean gap between confidence and accuracy, over 15 bins of equal width.
 
     Naeini et al., 2015; Guo et al., 2017 (https://arxiv.org/abs/1706.04599).
 
     Args:
-        probabilities: ``[N, classes]``.
-        truth: ``int64 [N]``.
+        confidence: the probability of each answer, ``[N]`` with N ≥ 1.
+        right: whether it is right, ``bool [N]``.
 
     Returns:
-        0 (calibrated) to 1; 0 where there are no photos.
+        0 (calibrated) to 1.
     """
-    return _calibration_error(probabilities.max(1), probabilities.argmax(1) == truth)
-
-
-def _calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
-    if len(right) == 0:
-        return 0.0
     confidence = confidence.astype(np.float64)
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     gaps = np.bincount(bins, right - confidence, _BINS)
@@ -86,7 +80,6 @@ def measure(
     *,
     threshold: float,
     groups: Sequence[str] | Integers | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Return all figures of one model on one set of photos.
 
@@ -96,7 +89,6 @@ def measure(
         labels: the classes' names, in the order of the probabilities.
         threshold: as `measure_answers` takes it.
         groups: likewise.
-        seed: likewise.
 
     Returns:
         What `measure_answers` does.
@@ -105,7 +97,7 @@ def measure(
         ValueError: likewise.
     """
     answers, confidence = probabilities.argmax(1), probabilities.max(1)
-    return measure_answers(truth, answers, confidence, labels, threshold=threshold, groups=groups, seed=seed)
+    return measure_answers(truth, answers, confidence, labels, threshold=threshold, groups=groups)
 
 
 def measure_answers(
@@ -116,7 +108,6 @@ def measure_answers(
     *,
     threshold: float,
     groups: Sequence[str] | Integers | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Return all figures of one model on one set of photos, by its answers alone.
 
@@ -128,7 +119,6 @@ def measure_answers(
         threshold: answers below it are "not sure".
         groups: who sent each photo; the intervals then resample senders instead of photos, because photos of one
             sender are not independent.
-        seed: of the resampling.
 
     Returns:
         ``photos``, ``accuracy``, ``weighted_f1``, ``macro_f1``, ``intervals`` (95 %, bootstrap),
@@ -148,8 +138,8 @@ def measure_answers(
     return {
         "photos": len(truth),
         **score(matrix),
-        "intervals": _intervals(truth, predicted, len(labels), groups, seed),
-        "expected_calibration_error": _calibration_error(confidence, right),
+        "intervals": _intervals(truth, predicted, len(labels), groups),
+        "expected_calibration_error": expected_calibration_error(confidence, right),
         "sure": {
             "share": _rounded(sure.mean()),
             "accuracy": _rounded(right[sure].mean()) if sure.any() else None,
@@ -174,7 +164,6 @@ def compare_answers(
     classes: int,
     *,
     groups: Sequence[str] | Integers | None = None,
-    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Return how much better one model's answers are than another's to the same photos.
 
@@ -187,7 +176,6 @@ def compare_answers(
         second: what the other says, ``int64 [N]``.
         classes: how many there are.
         groups: as `measure_answers` takes it.
-        seed: likewise.
 
     Returns:
         By ``accuracy``, ``weighted_f1`` and ``macro_f1``: the ``difference``, first less second, and its 95 %
@@ -199,7 +187,7 @@ def compare_answers(
     if not len(truth) == len(first) == len(second) or len(truth) == 0:
         raise ValueError(f"{len(truth)} labels do not fit {len(first)} and {len(second)} predictions")
     scores = [score(confusion(truth, predicted, classes)) for predicted in (first, second)]
-    drawn = [_resample(truth, predicted, classes, groups, seed) for predicted in (first, second)]
+    drawn = [resample(truth, predicted, classes, groups) for predicted in (first, second)]
     return {
         name: {
             "difference": _rounded(scores[0][name] - scores[1][name]),
@@ -396,20 +384,20 @@ def _score_of(truth: Integers, predicted: Integers, classes: int, chosen: npt.ND
 
 
 def _intervals(
-    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | Integers | None, seed: int
+    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | Integers | None
 ) -> dict[str, list[float]]:
-    drawn = _resample(truth, predicted, classes, groups, seed)
+    drawn = resample(truth, predicted, classes, groups)
     return {name: [_rounded(np.quantile(found, q)) for q in (_TAIL, 1 - _TAIL)] for name, found in drawn.items()}
 
 
-def _resample(
-    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | Integers | None, seed: int
+def resample(
+    truth: Integers, predicted: Integers, classes: int, groups: Sequence[str] | Integers | None
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the scores on each draw of the photos, or of whole groups of them; the draws depend on the seed alone."""
+    """Return the scores on each draw of the photos, or of whole groups of them; answers do not change the draws."""
     units = np.arange(len(truth)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = int(units.max()) + 1
     shares, right = np.full(members, 1 / members), truth == predicted
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     drawn = []
     for _ in range(_RESAMPLES):
         times = random.multinomial(members, shares)[units]  # how often each photo was drawn
