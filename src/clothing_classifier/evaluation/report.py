@@ -61,7 +61,7 @@ from clothing_classifier.evaluation.comparison import (
 )
 from clothing_classifier.images import PhotoError, open_picture
 from clothing_classifier.resizing import Resizing
-from clothing_classifier.training.calibration import PROMISE, Promise, promise_across
+from clothing_classifier.training.calibration import PROMISE, promise_across
 
 TITLE: Final = "Clothing classifiers compared"
 """What a report is called unless it is told."""
@@ -210,14 +210,15 @@ class _Report:
         self.album = album
         self.title = title
         self.contest: Contest = contest(runs)
-        self.names = dict(zip(map(id, runs), name_runs([run.result for run in runs]), strict=True))
+        self.names = dict(zip(runs, name_runs([run.result for run in runs]), strict=True))
         grouped: dict[str, dict[str, Run]] = defaultdict(dict)
         for run in runs:
-            grouped[self.names[id(run)]][run.result.protocol] = run
+            grouped[self.names[run]][run.result.protocol] = run
         self.entrants = [_Entrant(name, i, group) for i, (name, group) in enumerate(grouped.items())]
         self.protocols = [p for p in ("sender", "random") if any(run.result.protocol == p for run in runs)]
-        self.series = {id(run): entrant.series for entrant in self.entrants for run in entrant.runs.values()}
-        self._promises: dict[int, Promise] = {}
+        self.series = {run: entrant.series for entrant in self.entrants for run in entrant.runs.values()}
+        # What each run names if it promises to be right, no fold by a threshold that was chosen on itself.
+        self.named = {run: promise_across(run.probabilities.astype(np.float64), run.truth, run.folds) for run in runs}
 
     @cached_property
     def doubts(self) -> list[Doubt]:
@@ -301,7 +302,7 @@ class _Report:
                 if ends := _interval(best.result):
                     about += f", {ends[0]:.2f} to {ends[1]:.2f}"
                 tiles.append((decimals(best.result.figure("weighted_f1")), self._label(best), about))
-        named = self._named(self._best)
+        named = self.named[self._best]
         about = f"of the photos named, {_precise(named.measured_accuracy)} of them rightly, "
         about += f"{PROTOCOLS[self._best.result.protocol]}, each by a threshold from the others"
         tiles.append((percent(round(named.share, 2)), self._label(self._best), about))
@@ -365,7 +366,7 @@ class _Report:
         return join(parts)
 
     def _gap(self) -> Markup | None:
-        both = [e for e in self.entrants if len(e.runs) == 2 and all(self._meets(run) for run in e.runs.values())]
+        both = [e for e in self.entrants if len(e.runs) == 2 and {*e.runs.values()} <= {*self.contest.runs}]
         found = [self.contest.difference(e.runs["random"], e.runs["sender"]) for e in both]
         if not found:
             return None
@@ -381,9 +382,6 @@ class _Report:
         text += f"{_signed(min(values))} to {_signed(max(values))}; "
         text += f"for {clear or 'none'} of them the gain is more than chance."
         return join([text])
-
-    def _meets(self, run: Run) -> bool:
-        return any(run is other for other in self.contest.runs)
 
     def _against_published(self) -> Markup | None:
         anchor = PUBLISHED[0]
@@ -420,14 +418,8 @@ class _Report:
             )
         return join(parts)
 
-    def _named(self, run: Run) -> Promise:
-        """Return what the run names if it promises to be right, no fold by a threshold that was chosen on itself."""
-        if id(run) not in self._promises:
-            self._promises[id(run)] = promise_across(run.probabilities.astype(np.float64), run.truth, run.folds)
-        return self._promises[id(run)]
-
     def _sureness(self, best: Run) -> Markup:
-        error, named = best.result.figure("expected_calibration_error"), self._named(best)
+        error, named = best.result.figure("expected_calibration_error"), self.named[best]
         parts = []
         if error is not None:
             parts.append(f"Its probabilities are off by {error * 100:.1f} points on average. ")
@@ -446,7 +438,7 @@ class _Report:
                 f"Started from nothing: {', '.join(fresh)}. "
                 "Beside pretrained weights that says little of an architecture."
             )
-        strangers = [run for run in self.runs if not self._meets(run)]
+        strangers = [run for run in self.runs if run not in self.contest.runs]
         if strangers:
             names = ", ".join(dict.fromkeys(map(self._label, strangers)))
             texts.append(f"Not ranked, because they answer other photos or classes: {names}.")
@@ -536,7 +528,7 @@ class _Report:
             device = str(get(result.metrics, "cost", "device") or "")
             for figure, text in costs(result).items():
                 cells.append(_cell(text, result.figure("cost", figure), device if figure == "training_seconds" else ""))
-            rows.append(tag("tr", cells, data_series=self.series[id(run)]))
+            rows.append(tag("tr", cells, data_series=self.series[run]))
         for row in PUBLISHED:
             ten, f1 = row.classes == 10, row.figures.get("weighted_f1")
             link = tag("a", "published", href=row.address, rel="noreferrer", title=row.source)
@@ -582,7 +574,7 @@ class _Report:
                 for found in met:
                     value = tag("b", _signed(found.value)) if found.clear else _signed(found.value)
                     cells.append(tag("td", value, tag("small", _ends(found))))
-                rows.append(tag("tr", cells, data_series=self.series[id(run)]))
+                rows.append(tag("tr", cells, data_series=self.series[run]))
             heads = [tag("th", "against ", self._label(ranked[0]), scope="col")]
             heads += [tag("th", SCORES[name], scope="col") for name in shown]
             table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows), class_="figures")
@@ -621,10 +613,10 @@ class _Report:
         return join(parts)
 
     def _head(self, run: Run) -> Markup:
-        return tag("th", self._marked(run), scope="col", data_series=self.series[id(run)])
+        return tag("th", self._marked(run), scope="col", data_series=self.series[run])
 
     def _bar_cell(self, run: Run, value: float | None, hint: str | None) -> Markup:
-        series = self.series[id(run)]
+        series = self.series[run]
         if value is None:
             return tag("td", data_series=series)
         return tag("td", decimals(value, 2), bar(series, value), data_series=series, data_value=value, title=hint)
@@ -715,9 +707,7 @@ class _Report:
         for protocol in self.protocols:
             runs = [run for run in self.runs if run.result.protocol == protocol]
             drawn = [
-                Line(self._label(run), self.series[id(run)], points)
-                for run in runs
-                if (points := _coverage(run.result))
+                Line(self._label(run), self.series[run], points) for run in runs if (points := _coverage(run.result))
             ]
             if drawn:
                 title = f"Risk against coverage, {PROTOCOLS[protocol]}"
@@ -734,12 +724,12 @@ class _Report:
                     cells.append(
                         _cell(f"{risk[1] * 100:.1f} %" if near and risk else "", risk[1] if near and risk else None)
                     )
-                named = self._named(run)
+                named = self.named[run]
                 cells.append(_cell(_precise(named.share), named.share))
                 cells.append(_cell(_precise(named.measured_accuracy), named.measured_accuracy))
                 error = run.result.figure("expected_calibration_error")
                 cells.append(_cell(decimals(error), error))
-                rows.append(tag("tr", cells, data_series=self.series[id(run)]))
+                rows.append(tag("tr", cells, data_series=self.series[run]))
         if len(self.entrants) > 1 and charts:
             names = [tag("li", key(e.series), e.name, data_series=e.series) for e in self.entrants]
             charts.append(_figure("Key", tag("ul", names, class_="names")))
@@ -803,7 +793,9 @@ class _Report:
             spots = []
             for entrant in self.entrants:
                 runs = [
-                    (p, entrant.runs[p]) for p in self.protocols if p in entrant.runs and self._meets(entrant.runs[p])
+                    (p, entrant.runs[p])
+                    for p in self.protocols
+                    if p in entrant.runs and entrant.runs[p] in self.contest.runs
                 ]
                 if name == "training_seconds":
                     runs = [(p, run) for p, run in runs if get(run.result.metrics, "cost", "device") == usual]
@@ -849,7 +841,7 @@ class _Report:
                 values = {epoch: [value(point) for point in points] for epoch, points in sorted(epochs.items())}
                 middle = [(float(epoch), float(np.mean(found))) for epoch, found in values.items()]
                 band = [(min(found), max(found)) for found in values.values()]
-                return Line(name, self.series[id(run)], middle, dashed, band)
+                return Line(name, self.series[run], middle, dashed, band)
 
             teach = drawn("photos that teach", lambda point: point.train_loss, True)
             held = drawn("fold held out", lambda point: point.validation_loss, False)
@@ -875,8 +867,8 @@ class _Report:
                 lines(f"Accuracy of {name}", last, [right], across, Axis("right", 0, 1, percent)),
                 class_="pair",
             )
-            mark = key(self.series[id(run)], hollow=run.result.protocol == "random")
-            charts.append(_figure(name, pair, table, mark=mark, series=self.series[id(run)]))
+            mark = key(self.series[run], hollow=run.result.protocol == "random")
+            charts.append(_figure(name, pair, table, mark=mark, series=self.series[run]))
         if not charts:
             return None
         text = (
@@ -1026,14 +1018,14 @@ class _Report:
                 "data": get(config, "data", "edition"),
                 "data's digest": run.result.digest,
                 "seed": config.get("seed"),
-                "version": get(run.result.metrics, "training", "version") or config.get("version"),
-                "commit": get(run.result.metrics, "training", "commit") or config.get("commit"),
+                "version": get(run.result.metrics, "training", "version"),
+                "commit": get(run.result.metrics, "training", "commit"),
                 "training": duration(run.result.figure("cost", "training_seconds")),
             }
             listed = [(tag("dt", name), tag("dd", str(fact))) for name, fact in facts.items() if fact not in (None, "")]
             name = self._where(run)
             inside = tag("dl", (join(pair) for pair in listed))
-            entries.append(tag("details", tag("summary", name), inside, data_series=self.series[id(run)]))
+            entries.append(tag("details", tag("summary", name), inside, data_series=self.series[run]))
         sources = {row.address: row.source for row in PUBLISHED}
         links = [tag("li", tag("a", name, href=address, rel="noreferrer")) for address, name in sources.items()]
         return join([*entries, tag("h3", "Where the published figures are from"), tag("ul", links, class_="sources")])
@@ -1041,11 +1033,11 @@ class _Report:
     # Names
 
     def _label(self, run: Run) -> str:
-        return self.names[id(run)]
+        return self.names[run]
 
     def _marked(self, run: Run) -> Markup:
         """Return a run's name after its marker."""
-        mark = key(self.series[id(run)], hollow=run.result.protocol == "random")
+        mark = key(self.series[run], hollow=run.result.protocol == "random")
         return join([mark, self._label(run)])
 
     def _where(self, run: Run) -> str:
