@@ -25,7 +25,6 @@ from photos import grow
 from clothing_classifier.card import ModelError
 from clothing_classifier.classifier import BATCH, Classifier
 from clothing_classifier.dataset import DatasetError
-from clothing_classifier.dataset.editions import list_photos
 from clothing_classifier.dataset.labels import read_labels
 from clothing_classifier.evaluation.metrics import confusion, score
 from clothing_classifier.images import PhotoError, open_picture
@@ -47,7 +46,7 @@ def main() -> None:
     if options.grow is not None and not 0 < options.grow <= 100:
         parser.error("--grow: must be above 0, and 100 megapixels at most")
     try:
-        listing = list_photos(options.data) if options.data.is_dir() else read_labels(options.data, options.photos)
+        listing = read_labels(options.data, options.photos)
         classifier = Classifier.load(options.model)
     except (DatasetError, ModelError) as error:
         sys.exit(str(error))

@@ -61,12 +61,11 @@ def test_a_name_that_is_not_utf_8_is_read_back(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "manifest.csv") == manifest
 
 
-def test_the_root_is_not_in_the_file_and_may_be_told(tmp_path: Path) -> None:
+def test_the_root_is_not_in_the_file(tmp_path: Path) -> None:
     manifest = Manifest(Path("/far/away"), "GitHub", (make_photo("a"),))
     manifest.write(tmp_path / "manifest.csv")
     assert b"away" not in (tmp_path / "manifest.csv").read_bytes()
     assert read_manifest(tmp_path / "manifest.csv").root == tmp_path
-    assert read_manifest(tmp_path / "manifest.csv", Path("/far/away")) == manifest
 
 
 def test_kept_and_classes_are_what_is_not_dropped() -> None:

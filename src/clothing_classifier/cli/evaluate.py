@@ -124,12 +124,12 @@ def command(
     from clothing_classifier.bulk import predict_photos
     from clothing_classifier.card import read_model
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.dataset.editions import TABLE, list_photos
+    from clothing_classifier.dataset.editions import TABLE
     from clothing_classifier.dataset.labels import read_labels
     from clothing_classifier.evaluation.labelled import Evaluation
     from clothing_classifier.machine import share_cores
 
-    listing = list_photos(data) if data.is_dir() else read_labels(data, folder)
+    listing = read_labels(data, folder)
     if out is not None:
         spare_input(out, (str(data), str(listing.root / TABLE)))
     workers, together = share_cores(threads)

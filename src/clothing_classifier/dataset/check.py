@@ -35,19 +35,11 @@ class Findings:
 
     Attributes:
         manifest: all photos, and what is dropped.
-        rows: of ``images.csv``; ``None`` where the edition has no table.
-        without_row: paths of the photos that the table does not name, sorted.
-        repeated: how many rows say again what another row of the same photo says.
-        ignored: files and folders among the photos that are no picture files.
-        empty: class folders without a picture file, by the names of their classes, sorted.
+        listing: what the edition says of them.
     """
 
     manifest: Manifest
-    rows: int | None = None
-    without_row: tuple[str, ...] = ()
-    repeated: int = 0
-    ignored: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
+    listing: Listing
 
     @property
     def unreadable(self) -> tuple[Photo, ...]:
@@ -65,7 +57,7 @@ class Findings:
         lost = {p.label for p in self.manifest.photos if p.label and _kind(p.dropped) in _LOSING}
         if self.manifest.edition.startswith(("GitHub", "Kaggle")):  # whose other labels are dropped anyway
             lost &= {*CLASSES}
-        lost |= {*self.empty}
+        lost |= {*self.listing.empty}
         return tuple(sorted({label for label in lost if not _is_not_sure(label)} - {*self.manifest.classes}))
 
     def require_classes(self) -> None:
@@ -106,7 +98,7 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures in the form of JSON; counts are of photos unless a key says otherwise."""
-        manifest, kept = self.manifest, self.manifest.kept
+        manifest, listing, kept = self.manifest, self.listing, self.manifest.kept
         parts = [part for part in ("train", "validation", "test") if any(photo.part == part for photo in kept)]
         counts = Counter(photo.label for photo in kept)
         of_part = Counter((photo.part, photo.label) for photo in kept)
@@ -114,18 +106,18 @@ class Findings:
             "root": str(manifest.root),
             "edition": manifest.edition,
             "photos": len(manifest.photos),
-            "rows": self.rows,
-            "photos_without_row": len(self.without_row),
+            "rows": listing.rows,
+            "photos_without_row": len(listing.without_row),
             "rows_without_photo": list(manifest.missing),
-            "rows_repeated": self.repeated,
+            "rows_repeated": listing.repeated,
             "kept": len(kept),
             "classes": {label: counts[label] for label in manifest.classes},
             "parts": {part: {label: of_part[part, label] for label in manifest.classes} for part in parts},
             "dropped": dict(Counter(_kind(photo.dropped) for photo in manifest.photos if photo.dropped).most_common()),
             "unreadable": {photo.path: _detail(photo.dropped) for photo in self.unreadable},
             "exact_copies": [[photo.path for photo in group] for group in self.copies],
-            "ignored_files": list(self.ignored),
-            "empty_classes": list(self.empty),
+            "ignored_files": list(listing.ignored),
+            "empty_classes": list(listing.empty),
             "senders": _describe_senders(kept),
             "digest": manifest.digest,
         }
@@ -170,24 +162,10 @@ def check_dataset(
                 progress(len(opened), len(listing.photos))
     finally:
         pool.shutdown(cancel_futures=True)
-    return Findings(
-        manifest=Manifest(listing.root, listing.edition, _drop_copies(opened), listing.missing),
-        rows=listing.rows,
-        without_row=listing.without_row,
-        repeated=listing.repeated,
-        ignored=listing.ignored,
-        empty=listing.empty,
-    )
+    return Findings(Manifest(listing.root, listing.edition, _drop_copies(opened), listing.missing), listing)
 
 
-def read_dataset(
-    root: Path,
-    *,
-    size: Size | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    workers: int | None = None,
-) -> Manifest:
+def read_dataset(root: Path, *, progress: Callable[[int, int], None] | None = None) -> Manifest:
     """Return the checked manifest of a dataset that something can be learned from.
 
     Arguments are those of `check_dataset`.
@@ -195,7 +173,7 @@ def read_dataset(
     Raises:
         DatasetError: as `check_dataset`; or fewer than two classes have photos that can be used.
     """
-    findings = check_dataset(root, size=size, progress=progress, limits=limits, workers=workers)
+    findings = check_dataset(root, progress=progress)
     findings.require_classes()
     return findings.manifest
 

@@ -68,7 +68,7 @@ def fetch_github(folder: Path, reporter: Reporter, *, url: str = GITHUB, pauses:
         _finish(url, unpacked, folder, workshop)
 
 
-def fetch_kaggle(folder: Path, reporter: Reporter, *, pauses: Sequence[float] = PAUSES) -> None:
+def fetch_kaggle(folder: Path, reporter: Reporter) -> None:
     """Download Kaggle's edition with kagglehub: the same photos as the cameras took them, and smaller ones.
 
     The download does not go through kagglehub's own cache, where it would take its gigabytes twice.
@@ -76,7 +76,6 @@ def fetch_kaggle(folder: Path, reporter: Reporter, *, pauses: Sequence[float] = 
     Args:
         folder: where it goes; must not be there yet, or be empty.
         reporter: what is told of the progress; kagglehub shows its own on standard error.
-        pauses: seconds to wait before each further attempt.
 
     Raises:
         FetchError: it did not arrive. The folder is as it was; what has arrived is in ``DIR.part``.
@@ -104,7 +103,7 @@ def fetch_kaggle(folder: Path, reporter: Reporter, *, pauses: Sequence[float] = 
             return sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
 
         with redirect_stdout(sys.stderr), _environment("KAGGLEHUB_CACHE", str(cache)):
-            found = persist("Kaggle", attempt, arrived, reporter, pauses)
+            found = persist("Kaggle", attempt, arrived, reporter, PAUSES)
         if not found.is_relative_to(cache):  # on Kaggle's own machines it is a folder that is already there
             with _writing(folder):
                 shutil.rmtree(workshop / "unpacked", ignore_errors=True)
@@ -116,7 +115,7 @@ def compare_with_published(findings: Findings) -> tuple[str, ...]:
     """Return in words how the counts of photos and rows differ from those of the published editions."""
     counts = (
         ("photos", len(findings.manifest.photos), PUBLISHED_PHOTOS),
-        ("rows", findings.rows or 0, PUBLISHED_ROWS),
+        ("rows", findings.listing.rows or 0, PUBLISHED_ROWS),
     )
     return tuple(
         f"there are {found:,} {what}; the published edition has {published:,}"

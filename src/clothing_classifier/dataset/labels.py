@@ -1,4 +1,4 @@
-"""A person's table of labels → the photos that it speaks of.
+"""What a person has labelled, folders or a table → the photos that it speaks of.
 
 Any CSV table will do that has a column for the photo and one for what it truly shows. Three that this project writes
 are read by what their columns mean: the page's, whose ``answer`` a person may have corrected; that of
@@ -11,15 +11,14 @@ import codecs
 import csv
 import os
 import re
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from clothing_classifier.dataset.editions import PARTS, YES, Listing, merge_spellings
-from clothing_classifier.dataset.manifest import DatasetError, Photo
+from clothing_classifier.dataset.editions import PARTS, YES, Listing, list_photos, merge_spellings
+from clothing_classifier.dataset.manifest import ERRORS, DatasetError, Photo
 from clothing_classifier.images import SUFFIXES
 from clothing_classifier.taxonomy import canonical_label, fold_label
 
@@ -46,11 +45,11 @@ _GUARDED: Final = re.compile("\\A'(?=[\t\r\n ]*[=+\\-@＝＋－＠]|[\t\r\n])")
 
 
 def read_labels(table: Path, folder: Path | None = None) -> Listing:
-    """Read a table of labels.
+    """Read a table of labels, or list a folder's photos as `list_photos` does.
 
     Args:
-        table: a CSV file in UTF-8, with commas, semicolons or tabs, whose first line names the columns: one of
-            `PHOTO_COLUMNS` and one of `LABEL_COLUMNS`, in any case. The columns sender (or sender_id), part and
+        table: the folder, or a CSV file in UTF-8, with commas, semicolons or tabs, whose first line names the columns:
+            one of `PHOTO_COLUMNS` and one of `LABEL_COLUMNS`, in any case. The columns sender (or sender_id), part and
             dropped mean what they do in a manifest.
         folder: where the photos' paths start from; by default the table's own folder, or the current one if none of
             the photos is found from there.
@@ -63,6 +62,8 @@ def read_labels(table: Path, folder: Path | None = None) -> Listing:
     Raises:
         DatasetError: the table cannot be read or lacks a column, or none of its photos is there.
     """
+    if table.is_dir():
+        return list_photos(table)
     if table.suffix.lower() in SUFFIXES:
         raise DatasetError(f"{table}: is a photo; give a folder with one folder of photos per class, or a table")
     photos: dict[str, Photo] = {}
@@ -208,4 +209,4 @@ def _read_header(table: Path) -> tuple[str, list[str]]:
 
 
 def _open(table: Path) -> TextIO:
-    return table.open(encoding="utf-8-sig", errors=sys.getfilesystemencodeerrors(), newline="")
+    return table.open(encoding="utf-8-sig", errors=ERRORS, newline="")

@@ -17,8 +17,8 @@ COLUMNS: Final = ("path", "label", "sender", "kids", "part", "sha256", "width", 
 
 _NO_PHOTO: Final = "row without a photo"
 
-# A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are.
-_ERRORS: Final = sys.getfilesystemencodeerrors()
+ERRORS: Final = sys.getfilesystemencodeerrors()
+"""A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are."""
 
 
 class DatasetError(Exception):
@@ -122,7 +122,7 @@ class Manifest:
         partial = path.with_name(path.name + ".partial")
         try:
             # RFC 4180's line end makes the writer quote both of its characters in a file's name.
-            with partial.open("w", encoding="utf-8", errors=_ERRORS, newline="") as file:
+            with partial.open("w", encoding="utf-8", errors=ERRORS, newline="") as file:
                 writer = csv.writer(file, lineterminator="\r\n")
                 writer.writerow(COLUMNS)
                 for p in self.photos:
@@ -136,15 +136,14 @@ class Manifest:
             partial.unlink(missing_ok=True)
 
 
-def read_manifest(path: Path, root: Path | None = None) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """Read a manifest's CSV form.
 
     Args:
         path: a file that `Manifest.write` wrote.
-        root: the dataset's folder; by default the one that the file lies in.
 
     Returns:
-        The manifest that was written.
+        The manifest that was written; its root is the folder that the file lies in.
 
     Raises:
         DatasetError: the file cannot be read, or is not a manifest; the message names it and the line.
@@ -154,7 +153,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     edition = ""
     line = 1
     try:
-        with path.open(encoding="utf-8", errors=_ERRORS, newline="") as file:
+        with path.open(encoding="utf-8", errors=ERRORS, newline="") as file:
             reader = csv.reader(file, strict=True)
             if tuple(next(reader, ())) != COLUMNS:
                 raise DatasetError(f"{path}: is not a manifest; `clothing data check` writes one")
@@ -183,4 +182,4 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         raise DatasetError(f"{path}: line {line} is not a manifest's ({error}); write it again") from error
     if not edition:
         raise DatasetError(f"{path}: has no rows; write it again with `clothing data check`")
-    return Manifest(path.parent if root is None else root, edition, tuple(photos), tuple(missing))
+    return Manifest(path.parent, edition, tuple(photos), tuple(missing))

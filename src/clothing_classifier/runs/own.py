@@ -35,10 +35,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.card import FORMAT_VERSION, ModelCard, ModelFile, mark, read_model
+from clothing_classifier.card import ModelCard, ModelFile, mark, read_model
 from clothing_classifier.classifier import BATCH, Classifier
 from clothing_classifier.dataset import Manifest, check_dataset
-from clothing_classifier.dataset.editions import Listing, list_photos
 from clothing_classifier.dataset.labels import read_labels
 from clothing_classifier.machine import available_cores
 from clothing_classifier.runs.folder import (
@@ -161,8 +160,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     size = _measure_base(base, classifier, settings.seed)
 
     reporter.stage("Checking the photos")
-    listing = _list(settings)
-    findings = check_dataset(listing, progress=reporter.progress)
+    findings = check_dataset(read_labels(settings.data, settings.photos), progress=reporter.progress)
     require_apart(settings.out, findings.manifest)
     findings.require_classes()
     manifest = findings.manifest
@@ -208,8 +206,8 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
             "photos": len(manifest.kept),
             "classes": {label: counts[label] for label in manifest.classes},
             "left_out": len(manifest.photos) - len(manifest.kept),
-            "passed_over": len(findings.ignored),
-            "unchecked_labels": listing.guessed,
+            "passed_over": len(findings.listing.ignored),
+            "unchecked_labels": findings.listing.guessed,
             "near_copies": photos.copies,
             "all_alike": list(photos.all_alike),
             "one_sender": list(photos.one_sender),
@@ -237,7 +235,6 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
         version=__version__,
         commit=find_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        format=FORMAT_VERSION,
     )
     _write(settings, base, classifier, manifest, learned, card)
     write_table(settings.out / "predictions.csv", *learned.table)
@@ -487,12 +484,11 @@ def _judge_in_folds(
     return folds, logits
 
 
-def find_copies(embeddings: Embeddings, alike: float = ALIKE) -> Integers:
+def find_copies(embeddings: Embeddings) -> Integers:
     """Group photos that look the same: saved again, resized, lit a little differently.
 
     Args:
         embeddings: ``float32 [N, D]``.
-        alike: cosine of the standardised embeddings from which two photos are near copies.
 
     Returns:
         The number of each photo's group, ``int64 [N]``; near copies of near copies are in the same one.
@@ -507,7 +503,7 @@ def find_copies(embeddings: Embeddings, alike: float = ALIKE) -> Integers:
     count = len(directions)
     groups = np.arange(count)
     for start in range(0, count, _CHUNK):  # all pairs at once would not fit into memory
-        rows, columns = np.nonzero(directions[start : start + _CHUNK] @ directions.T >= alike)
+        rows, columns = np.nonzero(directions[start : start + _CHUNK] @ directions.T >= ALIKE)
         edges = groups[rows + start], groups[columns]
         links = coo_array((np.ones(len(rows), bool), edges), shape=(count, count))
         groups = connected_components(links, directed=False)[1][groups]
@@ -579,10 +575,6 @@ def _measure_base(base: ModelFile, classifier: Classifier, seed: int) -> int:
     size = classifier.run(pixels).embedding.shape[1]
     graft(base.content, random.normal(0, 0.1, (2, size)).astype(np.float32), np.zeros(2, np.float32), pixels)
     return int(size)
-
-
-def _list(settings: OwnSettings) -> Listing:
-    return list_photos(settings.data) if settings.data.is_dir() else read_labels(settings.data, settings.photos)
 
 
 def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:

@@ -176,7 +176,7 @@ def _finish(
     judgement: Judgement | None,
 ) -> dict[str, Any]:
     """Calibrate, make the model file, and measure that file on the photos that did not teach it."""
-    from clothing_classifier.card import FORMAT_VERSION, ModelCard
+    from clothing_classifier.card import ModelCard
     from clothing_classifier.training.calibration import choose_threshold, fit_temperature, soften
     from clothing_classifier.training.export import export
     from clothing_classifier.training.fit import compute_logits
@@ -228,7 +228,6 @@ def _finish(
         version=__version__,
         commit=find_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        format=FORMAT_VERSION,
     )
     graph = store_in_half(export(network, temperature, loaded.pixels[:16]))
     # What the temperature and the threshold were chosen on flatters them, too.
