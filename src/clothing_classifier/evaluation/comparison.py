@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.dataset.manifest import ERRORS
 from clothing_classifier.evaluation.metrics import confusion, resample
 from clothing_classifier.resizing import Resizing
 from clothing_classifier.taxonomy import TOP_10, escape_unprintable
@@ -34,9 +34,6 @@ _FORMAT: Final = 1
 
 _DOUBTED: Final = 0.8
 """How probable another class than the label must be, the mean over the approaches that name it."""
-
-# A file name is bytes, and not always UTF-8; the manifest that the names came from was read in the same way.
-_ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
 class ComparisonError(Exception):
@@ -346,7 +343,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _read_table(file: Path, result: Result) -> tuple[list[str], list[list[str]]]:
     try:
-        with file.open(encoding="utf-8", errors=_ERRORS, newline="") as opened:
+        with file.open(encoding="utf-8", errors=ERRORS, newline="") as opened:
             header, *rows = csv.reader(opened, strict=True)
     except FileNotFoundError as error:
         raise ComparisonError(f"{file}: is missing, the run is not finished; {_again(result)}") from error

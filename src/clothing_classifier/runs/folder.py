@@ -6,18 +6,18 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.dataset.manifest import ERRORS, Manifest
+
 if TYPE_CHECKING:
-    from clothing_classifier.dataset import Manifest
     from clothing_classifier.training.fit import Step
 
 
@@ -152,17 +152,13 @@ def settle_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]
         RunError: they do differ, or the table that is there cannot be read.
     """
 
-    def choose(file: Iterable[str]) -> list[list[str | None]]:
-        return [[row.get(name) for name in decisive] for row in csv.DictReader(file)]
+    def choose(rows: Iterable[dict[str, str]]) -> list[list[str | None]]:
+        return [[row.get(name) for name in decisive] for row in rows]
 
     if path.exists():
-        wanted = StringIO(newline="")
-        _write_rows(wanted, header, rows)
-        wanted.seek(0)
         try:
-            with path.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
-                same = choose(file) == choose(wanted)
-        except (OSError, ValueError, csv.Error) as error:
+            same = choose(read_table(path)) == choose(csv.DictReader(StringIO(_to_csv(header, rows), newline="")))
+        except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read ({error}); choose another folder with --out") from error
         if not same:
             raise RunError(
@@ -173,14 +169,26 @@ def settle_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file, whole. A file name is bytes, and not always UTF-8: it comes out as it is."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
-        _write_rows(file, header, rows)
-    partial.replace(path)
+    """Write a CSV file, whole."""
+    write_bytes(path, _to_csv(header, rows).encode("utf-8", ERRORS))
 
 
-def _write_rows(file: TextIO, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    file = StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
+    return file.getvalue()
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file that `write_table` wrote, by column.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", errors=ERRORS, newline="") as file:
+            return list(csv.DictReader(file))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error

@@ -7,7 +7,6 @@ folds have judged every photo; from them come its temperature, the threshold of 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier.runs.crossval import fold_file, read_fold
-from clothing_classifier.runs.folder import RunError
+from clothing_classifier.runs.folder import RunError, read_table
 
 _SAME: Final = ("approach", "backbone", "recipe", "sides", "resizing", "labels", "weights")
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")
@@ -96,15 +95,10 @@ class _Run:
 
 
 def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
-    import csv
-
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        with (folder / "predictions.csv").open(
-            encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline=""
-        ) as file:
-            rows = list(csv.DictReader(file))
+        rows = read_table(folder / "predictions.csv")
         labels = config["labels"]
         folds = np.array([int(row["fold"]) for row in rows])
         truth = np.array([labels.index(row["label"]) for row in rows])
