@@ -281,9 +281,7 @@ def _finish(
         seed=settings.seed,
         seconds=[float(result["seconds"]) for result in found],
         cost=json.loads((settings.out / "cost.json").read_text("utf-8")) | {"device": _all_of(devices)},
-        command=settings.describe(
-            "crossval", f"--folds {protocol} --count {settings.folds}" if settings.folds != 5 else f"--folds {protocol}"
-        ),
+        command=settings.describe("crossval", f"--folds {protocol} --count {settings.folds}"),
         version=_all_of(versions),
         commit=_all_of(commits) or None,
     )

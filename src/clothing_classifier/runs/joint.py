@@ -8,10 +8,8 @@ nothing is chosen on the photos that judge.
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,8 +21,9 @@ from clothing_classifier import __version__
 from clothing_classifier.card import ModelCard, read_model
 from clothing_classifier.dataset import Photo
 from clothing_classifier.runs.crossval import Judged, conclude, fold_file, read_fold
-from clothing_classifier.runs.folder import RunError, claim, find_commit, to_json, write_arrays, write_bytes
+from clothing_classifier.runs.folder import RunError, claim, find_commit, read_table, to_json, write_arrays, write_bytes
 from clothing_classifier.runs.judgement import read_judgement
+from clothing_classifier.training.splits import number_senders
 
 _SHARED: Final = ("resizing", "labels", "data", "protocol", "folds", "split", "seed")
 """What members must have in common, where they have it."""
@@ -100,7 +99,6 @@ def _join_crossvals(
     labels = tuple(config["labels"])
     folds = np.array([int(row["fold"]) for row in tables[0]], np.int64)
     truth = np.array([labels.index(photo.label or "") for photo in photos], np.int64)
-    senders = [photo.sender if photo.sender is not None else f"\0{number}" for number, photo in enumerate(photos)]
     logits = np.empty((len(photos), len(labels)), np.float32)
     seconds = []
     answers = [[read_fold(fold_file(folder, fold)) for folder in members] for fold in range(config["folds"])]
@@ -122,7 +120,7 @@ def _join_crossvals(
         cost["device"] = "; ".join(devices)
     return conclude(
         out,
-        Judged(photos, labels, truth, np.unique(senders, return_inverse=True)[1].astype(np.int64), folds, logits),
+        Judged(photos, labels, truth, number_senders([photo.sender for photo in photos]), folds, logits),
         protocol=config["protocol"],
         seed=config["seed"],
         seconds=seconds,
@@ -223,7 +221,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_folds(folder: Path) -> list[dict[str, str]]:
     try:
-        with (folder / "folds.csv").open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
+        return read_table(folder / "folds.csv")
+    except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'folds.csv'}: cannot be read ({error}); repeat the run in a new folder") from error

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from clothing_classifier.dataset import Manifest, Photo, read_dataset
 from clothing_classifier.resizing import Resizing
 from clothing_classifier.runs.folder import Reporter, require_apart
+from clothing_classifier.training.splits import number_senders
 
 if TYPE_CHECKING:
     import torch
@@ -166,8 +167,7 @@ def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
     chosen = np.array([photo.label in labels for photo in manifest.kept], bool)
     photos = [photo for photo in manifest.kept if photo.label in labels]
     truth = np.array([labels.index(photo.label or "") for photo in photos], np.int64)
-    senders = [photo.sender if photo.sender is not None else f"\0{number}" for number, photo in enumerate(photos)]
-    groups = np.unique(np.array(senders), return_inverse=True)[1].astype(np.int64)
+    groups = number_senders([photo.sender for photo in photos])
     resizing = Resizing(approach.height, approach.width, "pad", _FILL)
     reporter.stage("Loading the photos")
     pixels = load_pixels(manifest.root, photos, resizing, progress=reporter.progress)

@@ -50,16 +50,14 @@ def assign_folds(
     small = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < len(PARTS)]
     if small:
         raise SplitError(f"too few photos to split (3 a class at least): {', '.join(small)}; add photos or drop it")
-    if len(counts) < 2:
-        raise SplitError("there is only one class; a classifier needs two or more")
     if max(counts.values()) < folds:
         raise SplitError(f"the largest class has {max(counts.values())} photos, too few for {folds} folds; add photos")
-    groups = [sender if sender is not None else f"\0photo {number}" for number, sender in enumerate(senders)]
+    groups = number_senders(senders)
     if protocol == "sender":
         if all(sender is None for sender in senders):
             raise SplitError("the data name no senders; use the random protocol")
-        if len(set(groups)) < folds:
-            raise SplitError(f"{len(set(groups))} senders cannot fill {folds} folds; use the random protocol")
+        if (count := int(groups.max()) + 1) < folds:
+            raise SplitError(f"{count} senders cannot fill {folds} folds; use the random protocol")
     by_sender = protocol == "sender"
     splitter = (StratifiedGroupKFold if by_sender else StratifiedKFold)(folds, shuffle=True, random_state=seed)
     places = np.zeros(len(labels))
@@ -75,6 +73,12 @@ def assign_folds(
         except ValueError as error:
             raise SplitError(f"the photos cannot be split into {folds} folds: {error}") from error
     return held_out
+
+
+def number_senders(senders: Sequence[str | None]) -> npt.NDArray[np.int64]:
+    """Return the number of each photo's sender, ``int64 [N]``; a photo without one is a sender of its own."""
+    names = [sender if sender is not None else f"\0{number}" for number, sender in enumerate(senders)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def split(
