@@ -23,6 +23,8 @@ from clothing_classifier.training.head import Head
 _NUMBERED: Final = re.compile(r"\D*\d+")
 _FEWEST_IN_A_BLOCK: Final = 4
 _BANDS: Final = 3
+_FIRST_STAGE: Final = 2
+_DEPTHS: Final = (1, 2, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,11 @@ class Stages(nn.Module):
 
     Args:
         network: a network whose parts are called ``conv_stem``, ``bn1`` and ``blocks``; they keep their names.
-        first: the first of the stages whose maps are given.
     """
 
-    def __init__(self, network: Any, first: int = 2) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks
-        self.first = first
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Map ``float [N, 3, H, W]`` to a map of each stage, the deepest last."""
@@ -130,7 +130,7 @@ class Stages(nn.Module):
         found = []
         for number, stage in enumerate(self.blocks):
             maps = stage(maps)
-            if number >= self.first:
+            if number >= _FIRST_STAGE:
                 found.append(maps)
         return found
 
@@ -292,12 +292,12 @@ class ResidualBlock(nn.Module):
         return torch.relu(change * self.attention(change) + self.shortcut(maps))
 
 
-def custom_cnn(widths: Sequence[int] = (48, 96, 192, 320), depths: Sequence[int] = (1, 2, 2, 1)) -> nn.Module:
+def custom_cnn(widths: Sequence[int]) -> nn.Module:
     """Build the features of the custom CNN: a small residual network for a few thousand photos, never pretrained.
 
     Args:
-        widths: channels of each stage; a stage has half the resolution of the one before it, the first a quarter.
-        depths: residual blocks of each stage.
+        widths: channels of each of four stages; a stage has half the resolution of the one before it, the first a
+            quarter.
 
     Returns:
         A module from ``float [N, 3, H, W]`` to ``float [N, widths[-1], H/32, W/32]`` (rounded up).
@@ -307,7 +307,7 @@ def custom_cnn(widths: Sequence[int] = (48, 96, 192, 320), depths: Sequence[int]
         *_convolution(widths[0] // 2, widths[0], 3, 2),
     ]
     inputs = widths[0]
-    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+    for stage, (width, depth) in enumerate(zip(widths, _DEPTHS, strict=True)):
         for block in range(depth):
             layers.append(ResidualBlock(inputs, width, 2 if stage > 0 and block == 0 else 1))
             inputs = width

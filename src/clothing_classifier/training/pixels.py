@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier.dataset import Photo
-from clothing_classifier.images import DEFAULT_LIMITS, Limits, open_picture
+from clothing_classifier.images import open_picture
 from clothing_classifier.machine import available_cores
 from clothing_classifier.resizing import Resizing, resize
 from clothing_classifier.training.networks import Statistics
@@ -21,7 +21,6 @@ def load_pixels(
     photos: Sequence[Photo],
     resizing: Resizing,
     *,
-    limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> npt.NDArray[np.uint8]:
     """Decode and resize photos, in threads.
@@ -30,7 +29,6 @@ def load_pixels(
         root: the folder that the photos' paths start from.
         photos: what to load.
         resizing: the network's input.
-        limits: on bytes and pixels of a file.
         progress: called with the number of photos loaded and the number of all.
 
     Returns:
@@ -42,7 +40,7 @@ def load_pixels(
     pixels = np.empty((len(photos), resizing.height, resizing.width, 3), np.uint8)
 
     def load(photo: Photo) -> npt.NDArray[np.uint8]:
-        return resize(open_picture(root / photo.path, limits=limits, target=resizing.target), resizing)
+        return resize(open_picture(root / photo.path, target=resizing.target), resizing)
 
     with ThreadPoolExecutor(available_cores()) as threads:
         for number, picture in enumerate(threads.map(load, photos)):
