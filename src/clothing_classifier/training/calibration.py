@@ -49,7 +49,7 @@ def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int6
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
-def soften(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+def soften(logits: npt.NDArray[np.floating[Any]], temperature: float = 1.0) -> npt.NDArray[np.float64]:
     """Return the probabilities ``softmax(logits / temperature)``, ``float64 [N, classes]``."""
     scaled = logits.astype(np.float64) / temperature
     likelihood = np.exp(scaled - scaled.max(1, keepdims=True))

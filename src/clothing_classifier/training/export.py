@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clothing_classifier.training.graft import OUTPUTS, TOLERANCE
 from clothing_classifier.training.networks import Classifying
 
 if TYPE_CHECKING:
     import onnx
 
-_OUTPUTS = ("probabilities", "embedding", "evidence")
 _OPSET = 18
-_TOLERANCE = 2e-3
-"""Largest allowed difference, as a share of an output's largest value; float32 rounding stays near 1e-5."""
 
 
 class ExportError(Exception):
@@ -81,18 +79,18 @@ def check(graph: onnx.ModelProto, deployed: Deployed, pixels: npt.NDArray[np.uin
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         wanted = [output.numpy() for output in deployed(torch.from_numpy(pixels))]
-    whole = session.run(_OUTPUTS, {"pixels": pixels})
-    single = session.run(_OUTPUTS, {"pixels": pixels[-1:]})
-    for name, expected, got, alone in zip(_OUTPUTS, wanted, whole, single, strict=True):
+    whole = session.run(OUTPUTS, {"pixels": pixels})
+    single = session.run(OUTPUTS, {"pixels": pixels[-1:]})
+    for name, expected, got, alone in zip(OUTPUTS, wanted, whole, single, strict=True):
         scale = float(np.abs(expected).max()) or 1.0
         for found, reference in ((got, expected), (alone, expected[-1:])):
             if found.shape != reference.shape:
                 raise ExportError(f"{name}: the file gives the shape {found.shape}, the network {reference.shape}")
             difference = float(np.abs(found - reference).max()) / scale
-            if not difference <= _TOLERANCE:  # also refuses NaN
+            if not difference <= TOLERANCE:  # also refuses NaN
                 raise ExportError(
                     f"{name}: the exported file differs from the network by {difference:.1e} of the largest value "
-                    f"(at most {_TOLERANCE:.0e} is allowed); nothing was written"
+                    f"(at most {TOLERANCE:.0e} is allowed); nothing was written"
                 )
 
 
@@ -108,7 +106,7 @@ def _trace(deployed: Deployed, example: Tensor) -> onnx.ModelProto:
                 deployed,
                 (example,),
                 input_names=["pixels"],
-                output_names=list(_OUTPUTS),
+                output_names=list(OUTPUTS),
                 dynamic_shapes={"pixels": {0: torch.export.Dim("photos", min=1)}},
                 opset_version=_OPSET,
                 dynamo=True,

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.training.calibration import soften
+
 if TYPE_CHECKING:
     import onnx
 
-_OUTPUTS: Final = ("probabilities", "embedding", "evidence")
+OUTPUTS: Final = ("probabilities", "embedding", "evidence")
 _REPLACED: Final = ("probabilities", "evidence")
 TOLERANCE: Final = 2e-3
 """Largest allowed difference, as a share of an output's largest value; float32 rounding stays near 1e-5."""
@@ -73,12 +75,11 @@ def check(
         raise GraftError(
             f"the base model's embedding is {list(embedding.shape)}, the head takes [N, {weight.shape[1]}]"
         )
-    probabilities, kept, evidence = run(model.SerializeToString(), _OUTPUTS, pixels, "the model with the new head")
+    probabilities, kept, evidence = run(model.SerializeToString(), OUTPUTS, pixels, "the model with the new head")
     logits = embedding.astype(np.float64) @ weight.T.astype(np.float64) + bias
-    likelihood = np.exp(logits - logits.max(1, keepdims=True))
     wanted = {
         "embedding": (kept, embedding),
-        "probabilities": (probabilities, likelihood / likelihood.sum(1, keepdims=True)),
+        "probabilities": (probabilities, soften(logits)),
         "evidence": (evidence.mean((2, 3)), logits),
     }
     for name, (found, expected) in wanted.items():
@@ -97,7 +98,7 @@ def find_maps(graph: onnx.GraphProto) -> str:
     Raises:
         GraftError: the graph has none.
     """
-    missing = [name for name in _OUTPUTS if name not in {output.name for output in graph.output}]
+    missing = [name for name in OUTPUTS if name not in {output.name for output in graph.output}]
     if missing:
         raise GraftError(f"the base model has no output {' and no output '.join(missing)}; give another one")
     producers = {name: node for node in graph.node for name in node.output}

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier.training import graft
+from clothing_classifier.training.calibration import soften
 
 if TYPE_CHECKING:
     import onnx
@@ -145,20 +146,15 @@ def _check(
     joined: onnx.ModelProto,
     pixels: npt.NDArray[np.uint8],
 ) -> None:
-    logits = 0
+    logits: npt.NDArray[np.float64] = np.zeros(())
     embeddings = []
     for content, own in zip(members, temperatures, strict=True):
         embedding, evidence = graft.run(content, ("embedding", "evidence"), pixels, "a model")
         embeddings.append(embedding)
         logits = logits + own * evidence.mean((2, 3), dtype=np.float64) / (len(members) * temperature)
-    likelihood = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-    found = graft.run(
-        joined.SerializeToString(), ("probabilities", "embedding", "evidence"), pixels, "the joined model"
-    )
-    wanted = (likelihood / likelihood.sum(1, keepdims=True), np.concatenate(embeddings, axis=1), logits)
-    for name, one, other in zip(
-        ("probabilities", "embedding", "evidence"), (*found[:2], found[2].mean((2, 3))), wanted, strict=True
-    ):
+    found = graft.run(joined.SerializeToString(), graft.OUTPUTS, pixels, "the joined model")
+    wanted = (soften(logits), np.concatenate(embeddings, axis=1), logits)
+    for name, one, other in zip(graft.OUTPUTS, (*found[:2], found[2].mean((2, 3))), wanted, strict=True):
         difference = np.abs(one - other).max() / (np.abs(other).max() or 1.0)
         if not difference <= graft.TOLERANCE:  # also refuses NaN
             raise JoinError(f"the joined model's {name} is not the members' (it differs by {difference:.1e})")

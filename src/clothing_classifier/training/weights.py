@@ -23,9 +23,10 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from clothing_classifier.dataset.download import TRY_AGAIN
+
 _FILE: Final = "model.safetensors"
 _PAUSES: Final = (1.0, 4.0)
-_TRY_AGAIN: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _OTHERWISE: Final = "or give a safetensors file with --weights FILE"
 
 
@@ -283,7 +284,7 @@ class _Download:
         elif isinstance(cause, errors.FileMetadataError):
             why = f"cannot be had, because what answers at {constants.ENDPOINT} is no such hub ({said})"
             what = "check HF_ENDPOINT, proxy and firewall"
-        elif status is not None and status in _TRY_AGAIN:
+        elif status is not None and status in TRY_AGAIN:
             return f"{hub} answered {status}"
         elif status is not None:
             why, what = f"cannot be had: {hub} answered {status}", "try again later"
