@@ -30,7 +30,7 @@ def test_without_settings_nothing_changes() -> None:
 
 def test_half_the_side_is_the_mean_of_four_pixels() -> None:
     pixels = photos()
-    smaller = augment(pixels, NOTHING, FILL, seeded(), side=0.5)
+    smaller = augment(pixels, NOTHING, FILL, seeded(), (12, 8))
     torch.testing.assert_close(smaller, torch.nn.functional.avg_pool2d(pixels, 2), rtol=0, atol=1e-2)
 
 
@@ -40,7 +40,7 @@ def test_a_smaller_side_sees_what_the_whole_side_sees() -> None:
     smooth = (torch.stack([y, x, y + x]) * 2).expand(6, 3, 64, 48)
     strong = Augmentation(rotation=30, zoom=0.2, stretch=0.2, shift=0.1)
     whole = augment(smooth, strong, FILL, seeded(3))
-    smaller = augment(smooth, strong, FILL, seeded(3), side=0.75)
+    smaller = augment(smooth, strong, FILL, seeded(3), (48, 36))
     assert smaller.shape == (6, 3, 48, 36)
     shrunk = torch.nn.functional.interpolate(whole, (48, 36), mode="bilinear", align_corners=False)
     assert (smaller - shrunk).abs().mean() < 2

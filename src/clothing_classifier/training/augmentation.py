@@ -16,7 +16,11 @@ from clothing_classifier.training.recipe import Augmentation
 
 
 def augment(
-    pixels: Tensor, settings: Augmentation, fill: Tensor, generator: torch.Generator, side: float = 1.0
+    pixels: Tensor,
+    settings: Augmentation,
+    fill: Tensor,
+    generator: torch.Generator,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Change each picture of a batch at random.
 
@@ -25,14 +29,13 @@ def augment(
         settings: how far the changes may go.
         fill: ``float [3]``, the colour of what lies outside a picture, 0…255.
         generator: a generator on the CPU; the same state gives the same batch on every device.
-        side: height and width of the result, as a share of the pictures' own; at a half or more no pixel is skipped.
+        size: height and width of the result, by default the pictures' own; from half of these on no pixel is skipped.
 
     Returns:
-        ``float [N, 3, side × H, side × W]``, rounded, 0…255.
+        ``float [N, 3, height, width]``, 0…255.
     """
-    count, _, height, width = pixels.shape
-    height, width = round(height * side), round(width * side)
-    device = pixels.device
+    count, device = len(pixels), pixels.device
+    height, width = size or pixels.shape[2:]
 
     def uniform(limit: float, *shape: int) -> Tensor:
         return _hand((torch.rand(count, *shape, generator=generator) * 2 - 1) * limit, device)

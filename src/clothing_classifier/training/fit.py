@@ -123,8 +123,9 @@ def fit(
     background = torch.tensor(fill, dtype=torch.float32, device=device)
     steps = max(1, len(labels) // recipe.batch_size)
 
-    def choose_side(own: int) -> float:
-        return recipe.small_side if own < recipe.small * recipe.epochs else 1.0
+    def choose_size(own: int) -> tuple[int, int]:
+        side = recipe.small_side if own < recipe.small * recipe.epochs else 1.0
+        return round(train[0].shape[1] * side), round(train[0].shape[2] * side)
 
     def begin_learning() -> None:
         network.train()
@@ -135,9 +136,8 @@ def fit(
     if device.type == "cuda":
         begin_learning()
         counts = {len(batch) for batch in torch.tensor_split(torch.arange(len(labels)), steps)}
-        sides = {choose_side(own) for own in range(recipe.epochs)}
-        height, width = train[0].shape[1:3]
-        shapes = [(count, 3, round(height * side), round(width * side)) for count in counts for side in sides]
+        sizes = {choose_size(own) for own in range(recipe.epochs)}
+        shapes = [(count, 3, *size) for count in counts for size in sizes]
         forward = record(network, shapes, device, _precision(recipe, device))
 
     for epoch in range(len(curves), recipe.all_epochs):
@@ -158,7 +158,7 @@ def fit(
             chosen = batch.to(labels.device, non_blocking=True)
             inputs = _to_network(pixels[chosen], device)
             targets = F.one_hot(labels[chosen].to(device), classes).float()
-            inputs = augment(inputs, recipe.augmentation, background, generator, choose_side(own))
+            inputs = augment(inputs, recipe.augmentation, background, generator, choose_size(own))
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):
                 logits = forward(inputs.contiguous(memory_format=torch.channels_last))
