@@ -119,10 +119,7 @@ class ModelCard:
         Raises:
             ValueError: the text is not JSON, or a field is missing or not what it should be; the message names it.
         """
-        return cls._from_values(_read_json(text))
-
-    @classmethod
-    def _from_values(cls, values: Mapping[str, Any]) -> ModelCard:
+        values = _read_json(text)
         missing = [field.name for field in fields(cls) if field.name not in values]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
@@ -207,14 +204,14 @@ def read_card(model: bytes, name: str) -> ModelCard:
     if place is None:
         raise ModelError(f"{name}: has no card; export the model again")
     try:
-        values = _read_json(model[place].decode())
-        newest = values.get("format")
+        text = model[place].decode()
+        newest = _read_json(text).get("format")
         if isinstance(newest, int) and newest > FORMAT_VERSION:
             raise ModelError(
                 f"{name}: was made by a newer version (its format is {newest}, this version reads {FORMAT_VERSION}); "
                 "install a newer version of this package"
             )
-        card = ModelCard._from_values(values)
+        card = ModelCard.from_json(text)
     except ValueError as error:
         raise ModelError(f"{name}: its card is not valid: {error}; export the model again") from error
     try:
