@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,11 @@ import click
 
 from clothing_classifier.cli import printable
 from clothing_classifier.cli.train import (
-    Terminal,
-    backbone_option,
     describe_left_out,
     list_approaches,
     read_left_out,
     require_torch,
+    running,
     training_options,
 )
 from clothing_classifier.training.approaches import APPROACHES
@@ -48,7 +46,6 @@ Exit codes: 0, all folds are measured; 2, they cannot be, and the message says w
     help="random: stratified by class, as published; sender: also no sender in two folds.",
 )
 @click.option("--count", default=5, show_default=True, type=click.IntRange(2), help="How many folds.")
-@backbone_option
 def command(
     approach: str,
     data: Path,
@@ -66,8 +63,7 @@ def command(
     from clothing_classifier.runs import Settings, cross_validate
 
     chosen = APPROACHES[approach]
-    reporter = Terminal()
-    try:
+    with running(f" from the last whole epoch in {out}") as reporter:
         settings = Settings(
             approach=chosen.with_backbone(backbone) if backbone else chosen,
             data=data,
@@ -81,15 +77,6 @@ def command(
             folds=count,
         )
         metrics = cross_validate(settings, reporter)
-    except KeyboardInterrupt:
-        reporter.end()
-        click.echo(f"Stopped. Repeat the command to go on from the last whole epoch in {out}.", err=True)
-        sys.exit(130)
-    except ValueError as error:
-        reporter.end()
-        raise click.ClickException(str(error)) from error
-    finally:
-        reporter.end()
     for line in describe_left_out(read_left_out(out)):
         click.echo(printable(line))
     for row in metrics["folds"]:

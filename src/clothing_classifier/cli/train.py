@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from clothing_classifier.cli import printable
-from clothing_classifier.cli.table import ERRORS, describe_classes, list_some
+from clothing_classifier.cli.table import describe_classes, list_some
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
@@ -98,15 +98,34 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="What trains; auto takes a GPU where there is one.",
             ),
             click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's; 0 freezes a backbone."),
+            click.option("--backbone", metavar="NAME", help="Another of timm's backbones in place of the approach's."),
         )
     ):
         command = option(command)
     return command
 
 
-backbone_option = click.option(
-    "--backbone", metavar="NAME", help="Another of timm's backbones in place of the approach's."
-)
+@contextmanager
+def running(on: str) -> Iterator[Terminal]:
+    """Give a run its reporter, and say how to go on where it is stopped.
+
+    Args:
+        on: what a repeated command goes on from, as the sentence ends.
+
+    Raises:
+        ClickException: the run cannot be as it is asked for.
+    """
+    reporter = Terminal()
+    try:
+        yield reporter
+    except KeyboardInterrupt:
+        reporter.end()
+        click.echo(f"Stopped. Repeat the command to go on{on}.", err=True)
+        sys.exit(130)
+    except ValueError as error:
+        raise click.ClickException(printable(str(error))) from error
+    finally:
+        reporter.end()
 
 
 def require_torch() -> None:
@@ -176,7 +195,6 @@ def require_own(what: str = "your own classes need") -> None:
     help="A finished `clothing crossval` of the same approach: all photos teach, and calibration, threshold and "
     "figures come from its folds. Once for each protocol.",
 )
-@backbone_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -215,8 +233,7 @@ def command(
     from clothing_classifier.runs import Settings, train
 
     chosen = APPROACHES[approach]
-    reporter = Terminal()
-    try:
+    with running(f" from the last whole epoch in {out}") as reporter:
         settings = Settings(
             approach=chosen.with_backbone(backbone) if backbone else chosen,
             data=data,
@@ -230,15 +247,6 @@ def command(
             crossvals=crossvals,
         )
         metrics = train(settings, reporter)
-    except KeyboardInterrupt:
-        reporter.end()
-        click.echo(f"Stopped. Repeat the command to go on from the last whole epoch in {out}.", err=True)
-        sys.exit(130)
-    except ValueError as error:
-        reporter.end()
-        raise click.ClickException(str(error)) from error
-    finally:
-        reporter.end()
     for line in describe_left_out(read_left_out(out)):
         click.echo(printable(line))
     for part, figures in metrics.items():
@@ -266,22 +274,12 @@ def refuse_options(context: click.Context) -> None:
 def _train_own(settings: OwnSettings) -> None:
     from clothing_classifier.card import read_model
     from clothing_classifier.runs import train_own
+    from clothing_classifier.runs.folder import read_table
 
-    reporter = Terminal()
-    try:
+    with running("; what the photos look like is kept") as reporter:
         metrics = train_own(settings, reporter)
-    except KeyboardInterrupt:
-        reporter.end()
-        click.echo("Stopped. Repeat the command to go on; what the photos look like is kept.", err=True)
-        sys.exit(130)
-    except ValueError as error:
-        reporter.end()
-        raise click.ClickException(printable(str(error))) from error
-    finally:
-        reporter.end()
     left_out = read_left_out(settings.out)
-    with (settings.out / "predictions.csv").open(encoding="utf-8", errors=ERRORS, newline="") as file:
-        judged = list(csv.DictReader(file))
+    judged = read_table(settings.out / "predictions.csv")
     for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out, judged):
         click.echo(printable(line))
 
