@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ def assert_near(got: torch.Tensor, wanted: torch.Tensor) -> None:
 def test_a_name_is_its_key_and_the_recipe_is_plain_data(name: str) -> None:
     approach = APPROACHES[name]
     assert approach.name == name
-    assert json.loads(json.dumps(approach.recipe.to_dict())) == approach.recipe.to_dict()
+    assert json.loads(json.dumps(asdict(approach.recipe))) == asdict(approach.recipe)
     assert 0 <= approach.recipe.small < 1
     if approach.backbone is not None:
         assert approach.height % 32 == approach.width % 32 == 0, "the pyramid's grids divide each other"

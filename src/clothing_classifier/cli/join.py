@@ -40,8 +40,6 @@ def command(runs: tuple[Path, ...], out: Path, crossvals: tuple[Path, ...]) -> N
 
     Exit codes: 0, the run is there; 2, the runs cannot be joined, and the message says why.
     """  # noqa: D301
-    if len(runs) < 2:
-        raise click.UsageError("name two or more runs")
     if len({run.resolve() for run in runs}) < len(runs):
         raise click.UsageError("a run is named twice")
     if out.resolve() in {run.resolve() for run in (*runs, *crossvals)}:

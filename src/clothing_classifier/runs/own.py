@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -198,7 +198,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
         resizing=base.card.resizing,
         threshold=promise.threshold,
         temperature=learned.temperature,
-        promise={**promise.to_dict(), "interval": learned.interval, "measured_on": learned.measured_on},
+        promise={**asdict(promise), "interval": learned.interval, "measured_on": learned.measured_on},
         metrics={part: _shorten(figures) for part, figures in metrics.items()},
         data={
             "edition": manifest.edition,

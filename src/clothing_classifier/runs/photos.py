@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -234,7 +234,7 @@ def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Stati
         "approach": approach.name,
         "summary": approach.summary,
         "backbone": approach.backbone,
-        "recipe": approach.recipe.to_dict(),
+        "recipe": asdict(approach.recipe),
         "resizing": loaded.resizing.to_dict(),
         "mean": list(statistics.mean) if statistics else None,
         "std": list(statistics.std) if statistics else None,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,7 +194,7 @@ def _finish(
         logits = compute_logits(network, pixels)
         temperature = fit_temperature(logits, truth)
         chosen = choose_threshold(soften(logits, temperature), truth)
-        promise = chosen.to_dict()
+        promise = asdict(chosen)
     counts = Counter(photo.label for photo in loaded.photos)
     card = ModelCard(
         name=approach.name,
@@ -217,7 +217,7 @@ def _finish(
             "approach": approach.name,
             "summary": approach.summary,
             "backbone": approach.backbone,
-            "recipe": approach.recipe.to_dict(),
+            "recipe": asdict(approach.recipe),
             "command": settings.describe(
                 "train", "" if prepared.protocol == "none" else f"--split {prepared.protocol}"
             ),
@@ -248,7 +248,7 @@ def _finish(
     if chosen is not None:
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
         test = metrics["test"]
-        promise = chosen.judged(**test["sure"], photos=test["photos"]).to_dict() | {
+        promise = asdict(chosen.judged(**test["sure"], photos=test["photos"])) | {
             "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}"
         }
     training = {**card.training, **training}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,6 @@ class Promise:
     measured_accuracy: float
     share: float
     photos: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
 
     def judged(self, share: float, accuracy: float | None, photos: int) -> Promise:
         """Return what the threshold does on other photos than those it was chosen on: only that can show it kept.

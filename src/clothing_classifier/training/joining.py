@@ -48,8 +48,6 @@ def join(
     import onnx
     from onnx import compose, helper
 
-    if len(members) < 2:
-        raise JoinError("joining takes two or more models")
     graphs = []
     maps, embeddings, weights, biases = [], [], [], []
     try:

@@ -53,10 +53,7 @@ def learn(
 
     Raises:
         CheckpointError: as `fit` says.
-        ValueError: there are neither epochs nor features.
     """
-    if views is None and recipe.epochs == 0:
-        raise ValueError("a frozen backbone needs weights; choose --weights hub or a file")
     if views is not None:
         classes = network.head.out_features
         network.install(fit_head(views, train[1], groups, classes, balance=recipe.balance, seed=seed))

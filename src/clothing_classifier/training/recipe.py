@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 CURVES: Final = ("epoch", "learning_rate", "train_loss", "validation_loss", "validation_accuracy", "seconds")
 """The columns of the learning curves that training with a recipe gives, a row an epoch."""
@@ -96,7 +96,3 @@ class Recipe:
     def all_epochs(self) -> int:
         """Epochs of all members together."""
         return self.members * self.epochs
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
