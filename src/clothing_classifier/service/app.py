@@ -246,9 +246,9 @@ def _result(answer: Answer | PhotoTrouble, top: int) -> dict[str, Any]:
     }
     if answer.evidence is not None:
         result["evidence"] = {"label": prediction.label, "png": base64.b64encode(answer.evidence).decode()}
-    if (preview := answer.preview) is not None:
-        jpeg = base64.b64encode(preview.jpeg).decode()
-        result["preview"] = {"jpeg": jpeg, "width": preview.width, "height": preview.height}
+    if answer.preview is not None:
+        jpeg = base64.b64encode(answer.preview).decode()
+        result["preview"] = {"jpeg": jpeg, "width": answer.width, "height": answer.height}
     return result
 
 

@@ -38,27 +38,22 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """A small picture of a photo: a JPEG, and its size in pixels."""
-
-    jpeg: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What the model says of one photo.
 
     Attributes:
         prediction: the classes.
         evidence: where it sees the most probable one, as a PNG, if that was asked for.
-        preview: the photo itself, if that was.
+        preview: the photo itself, as a JPEG, if that was.
+        width: of the preview, in pixels.
+        height: likewise.
     """
 
     prediction: Prediction
     evidence: bytes | None
-    preview: Preview | None
+    preview: bytes | None
+    width: int
+    height: int
 
 
 class Pipeline:
@@ -161,18 +156,14 @@ class Pipeline:
             probabilities, maps = classifier.compute_probabilities(pixels), None
         answers = []
         for number, (item, prediction) in enumerate(zip(items, classifier.rank(probabilities), strict=True)):
-            drawn = None
+            width, height, drawn = item.prepared.width, item.prepared.height, None
             if item.evidence and maps is not None:
                 map_ = maps[number, classifier.labels.index(prediction.label)]
-                drawn = draw_evidence(map_, classifier.card.resizing, item.prepared.width, item.prepared.height)
-            answers.append(Answer(prediction, drawn, _draw_preview(item.prepared) if item.preview else None))
+                drawn = draw_evidence(map_, classifier.card.resizing, width, height)
+            preview = draw_preview(item.prepared.pixels, width, height) if item.preview else None
+            answers.append(Answer(prediction, drawn, preview, width, height))
         seconds = perf_counter() - started
         self._metrics.batches.observe(len(items))
         self._metrics.batch_seconds.observe(seconds)
         self._admission.computed(len(items) * self._workers, seconds)
         return answers
-
-
-def _draw_preview(prepared: Prepared) -> Preview:
-    width, height = prepared.width, prepared.height
-    return Preview(draw_preview(prepared.pixels, width, height), width, height)
