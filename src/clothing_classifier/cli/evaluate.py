@@ -36,7 +36,6 @@ _FEW: Final = 3
 _SCORES: Final = (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1"))
 _SHIPPED: Final = "shipped"
 _MOST_LABELS: Final = 20
-_PUBLISHED: Final = ("GitHub", "Kaggle", "ten-class subset")
 
 
 @click.command()
@@ -124,7 +123,7 @@ def command(
     from clothing_classifier.bulk import predict_photos
     from clothing_classifier.card import read_model
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.dataset.editions import TABLE
+    from clothing_classifier.dataset.editions import TABLE, is_published
     from clothing_classifier.dataset.labels import read_labels
     from clothing_classifier.evaluation.labelled import Evaluation
     from clothing_classifier.machine import share_cores
@@ -216,7 +215,7 @@ def command(
         "unchecked_labels": listing.guessed,
         "learned_from": learned_from[0],
         "unseen": {"left_out": seen} if unseen else None,
-        "same_dataset": _is_published(listing.edition) and _is_published(classifier.card.data.get("edition")),
+        "same_dataset": is_published(listing.edition) and is_published(classifier.card.data.get("edition")),
         "against": beside,
     }
     if layout == "json":
@@ -246,7 +245,7 @@ def _choose(
     named = {label: known for label, known in found.items() if known is not None}
     if not named:
         if not given:
-            reasons = Counter(_kind(photo) for photo in photos)
+            reasons = Counter(photo.reason for photo in photos)
             raise click.ClickException(printable(f"{data}: no photo has a label: {_tell(reasons)}"))
         raise click.ClickException(
             printable(
@@ -255,7 +254,7 @@ def _choose(
             )
         )
     others = Counter(canonical_label(p.label) or p.label for p in photos if p.label and p.label not in named)
-    reasons = Counter(_kind(photo) for photo in photos if not photo.label)
+    reasons = Counter(photo.reason for photo in photos if not photo.label)
     if listing.missing:
         reasons["row without a photo"] += len(listing.missing)
     left_out = {"labels": dict(others.most_common()), "reasons": dict(reasons.most_common())}
@@ -298,14 +297,6 @@ def _measure(classifier: Classifier, photos: Sequence[tuple[str, str, str | None
                 raise click.ClickException(printable(f"{path}: could be read before, and now not: {row.error}"))
             evaluation.add(path, label, row.prediction, sender)
     return evaluation
-
-
-def _kind(photo: Photo) -> str:
-    return photo.dropped.partition(":")[0]
-
-
-def _is_published(edition: object) -> bool:
-    return isinstance(edition, str) and edition.startswith(_PUBLISHED)
 
 
 # ---------------------------------------------------------------------------------------------------------- report

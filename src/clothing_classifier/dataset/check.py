@@ -54,7 +54,7 @@ class Findings:
     @property
     def lost(self) -> tuple[str, ...]:
         """The classes of which no photo can be used, sorted: all are unreadable or copies, or there is none."""
-        lost = {p.label for p in self.manifest.photos if p.label and _kind(p.dropped) in _LOSING}
+        lost = {p.label for p in self.manifest.photos if p.label and p.reason in _LOSING}
         if self.manifest.edition.startswith(("GitHub", "Kaggle")):  # whose other labels are dropped anyway
             lost &= {*CLASSES}
         lost |= {*self.listing.empty}
@@ -78,7 +78,7 @@ class Findings:
         if len(classes) == 1:
             raise DatasetError(f"{root}: there is only one class, {classes[0]}; a classifier needs two or more")
         if not classes:
-            reasons = Counter(_kind(photo.dropped) for photo in self.manifest.photos).most_common(_NAMED)
+            reasons = Counter(photo.reason for photo in self.manifest.photos).most_common(_NAMED)
             told = ", ".join(f"{reason} ({count})" for reason, count in reasons)
             unknown = sorted(
                 {_detail(p.dropped) for p in self.manifest.photos if p.dropped.startswith("unknown label")}
@@ -113,7 +113,7 @@ class Findings:
             "kept": len(kept),
             "classes": {label: counts[label] for label in manifest.classes},
             "parts": {part: {label: of_part[part, label] for label in manifest.classes} for part in parts},
-            "dropped": dict(Counter(_kind(photo.dropped) for photo in manifest.photos if photo.dropped).most_common()),
+            "dropped": dict(Counter(photo.reason for photo in manifest.photos if photo.dropped).most_common()),
             "unreadable": {photo.path: _detail(photo.dropped) for photo in self.unreadable},
             "exact_copies": [[photo.path for photo in group] for group in self.copies],
             "ignored_files": list(listing.ignored),
@@ -241,10 +241,6 @@ def _describe_senders(kept: Sequence[Photo]) -> dict[str, Any] | None:
         share, share_so_far = round(count / len(kept), 4), round(so_far / len(kept), 4)
         largest.append({"sender": sender, "photos": count, "share": share, "share_so_far": share_so_far})
     return {"senders": len(counts), "photos_without_sender": len(kept) - counts.total(), "largest": largest}
-
-
-def _kind(dropped: str) -> str:
-    return dropped.partition(":")[0]
 
 
 def _detail(dropped: str) -> str:

@@ -83,6 +83,11 @@ class Listing:
     guessed: int = 0
 
 
+def is_published(edition: object) -> bool:
+    """Say whether an edition, in the words of a `Listing` or of a model's card, is one of the Clothing dataset's."""
+    return isinstance(edition, str) and edition.startswith(("GitHub", "Kaggle", "ten-class subset"))
+
+
 def list_photos(folder: Path, size: Size | None = None) -> Listing:
     """Find out which edition a folder holds, and list its photos.
 

@@ -50,8 +50,8 @@ class Photo:
         sha256: of the file's bytes, in hexadecimal; empty if they cannot be read.
         width: of the upright picture, in pixels; 0 if it cannot be read.
         height: likewise.
-        dropped: why it is not used, in words; empty for a photo that is kept. What stands before the first colon is
-            the same for all photos that are dropped for that reason.
+        dropped: why it is not used, in words; empty for a photo that is kept. What follows the first colon is of this
+            photo alone.
     """
 
     path: str
@@ -63,6 +63,11 @@ class Photo:
     width: int = 0
     height: int = 0
     dropped: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The part of ``dropped`` that is the same for all photos that are dropped for that reason."""
+        return self.dropped.partition(":")[0]
 
 
 @dataclass(frozen=True)

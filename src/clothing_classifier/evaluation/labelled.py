@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from clothing_classifier.card import ModelCard
 from clothing_classifier.classifier import Prediction
-from clothing_classifier.evaluation.metrics import compare_answers, measure_answers, share_interval
+from clothing_classifier.evaluation.metrics import compare_answers, measure_answers, score_sure, share_interval
 from clothing_classifier.training.calibration import choose_threshold
 
 Verdict = Literal["kept", "within chance", "broken"]
@@ -169,8 +169,4 @@ def _keep(
     sure = confidence >= found.threshold
     if not found.kept:
         return {"threshold": None, "share": None, "accuracy": None}
-    return {
-        "threshold": found.threshold,
-        "share": round(float(sure.mean()), 4),
-        "accuracy": round(float(right[sure].mean()), 4),
-    }
+    return {"threshold": found.threshold, **score_sure(sure, right)}

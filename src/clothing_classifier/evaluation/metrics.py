@@ -140,10 +140,7 @@ def measure_answers(
         **score(matrix),
         "intervals": _intervals(truth, predicted, len(labels), groups),
         "expected_calibration_error": expected_calibration_error(confidence, right),
-        "sure": {
-            "share": _rounded(sure.mean()),
-            "accuracy": _rounded(right[sure].mean()) if sure.any() else None,
-        },
+        "sure": score_sure(sure, right),
         "per_class": {
             label: {
                 "precision": _rounded(matrix[i, i] / max(1, matrix[:, i].sum())),
@@ -155,6 +152,11 @@ def measure_answers(
         },
         "confusion": matrix.tolist(),
     }
+
+
+def score_sure(sure: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> dict[str, float | None]:
+    """Return the ``share`` of photos that get an answer, and the ``accuracy`` of these answers, if there are any."""
+    return {"share": _rounded(sure.mean()), "accuracy": _rounded(right[sure].mean()) if sure.any() else None}
 
 
 def compare_answers(

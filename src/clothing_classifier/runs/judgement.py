@@ -54,6 +54,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     Raises:
         RunError: a folder holds no finished cross-validation, or one of something else.
     """
+    from clothing_classifier.evaluation.metrics import score_sure
     from clothing_classifier.training.calibration import fit_temperature, promise_across
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
@@ -72,7 +73,9 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
                 **{name: value for name, value in run.metrics.items() if name not in _LEFT_OUT},
                 "sure": {"share": promise.share, "accuracy": promise.measured_accuracy}
                 if run is strictest
-                else _measure_sure(run, promise.threshold),
+                else score_sure(
+                    run.probabilities.max(1) >= promise.threshold, run.probabilities.argmax(1) == run.truth
+                ),
             }
             for run in runs
         },
@@ -124,12 +127,3 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
             "what it measured says nothing of this one"
         )
     return run
-
-
-def _measure_sure(run: _Run, threshold: float) -> dict[str, float | None]:
-    sure = run.probabilities.max(1) >= threshold
-    right = (run.probabilities.argmax(1) == run.truth)[sure]
-    return {
-        "share": round(float(sure.mean()), 4),
-        "accuracy": round(float(right.mean()), 4) if len(right) else None,
-    }

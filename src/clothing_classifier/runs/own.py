@@ -38,6 +38,7 @@ from clothing_classifier import __version__
 from clothing_classifier.card import ModelCard, ModelFile, mark, read_model
 from clothing_classifier.classifier import BATCH, Classifier
 from clothing_classifier.dataset import Manifest, check_dataset
+from clothing_classifier.dataset.editions import is_published
 from clothing_classifier.dataset.labels import read_labels
 from clothing_classifier.machine import available_cores
 from clothing_classifier.runs.folder import (
@@ -95,7 +96,6 @@ _PROTOCOLS: Final[Mapping[SplitChoice, str]] = {
     "sender": "{folds} folds, stratified by class, no sender in two folds",
     "given": "the data's own parts",
 }
-_OWN_EDITIONS: Final = ("folder per class", "folder per class, in parts", "table")
 
 Embeddings = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating[Any]]
@@ -332,7 +332,7 @@ class _Learned:
 
 
 def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
-    from clothing_classifier.evaluation.metrics import measure_folds
+    from clothing_classifier.evaluation.metrics import measure_folds, score_sure
     from clothing_classifier.training.calibration import find_sure, soften
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
@@ -346,9 +346,6 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
         probabilities[judged] = soften(logits[judged], temperatures[-1])
     predicted = probabilities.argmax(1)
     sure = find_sure(probabilities, truth, folds, lambda given, labels, _: make_promise(given, labels).threshold)
-    right = (predicted == truth)[sure]
-    share, accuracy = round(float(sure.mean()), 4), round(float(right.mean()), 4) if len(right) else 0.0
-
     figures = measure_folds(
         truth,
         probabilities,
@@ -359,7 +356,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
         kids=[photo.kids for photo in kept],
         subsets={},
     )
-    figures["sure"] = {"share": share, "accuracy": accuracy if len(right) else None}
+    figures["sure"] = score_sure(sure, predicted == truth)
     promise = make_promise(probabilities, truth)
     figures["temperatures"] = [round(value, 4) for value in temperatures]
     rows = [
@@ -370,7 +367,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     ]
     everything = np.ones(len(truth), bool)
     kept_here, interval = _show(photos, everything, sure, predicted == truth)
-    promise = promise.judged(share, accuracy, len(truth))
+    promise = promise.judged(**figures["sure"], photos=len(truth))
     return _Learned(
         head=photos.solve(everything, settings.seed),
         temperature=calibrate(logits, truth),
@@ -633,7 +630,7 @@ def _warn(base: ModelFile, origin: Mapping[str, Any], manifest: Manifest) -> str
     if count := sum(mark(photo.sha256) in known for photo in manifest.kept):
         which = "these photos" if count == len(manifest.kept) else f"{count} of these photos"
         return f"; the base model has learned from {which}, so these figures flatter"
-    if all(edition not in (None, *_OWN_EDITIONS) for edition in (taught.get("edition"), manifest.edition)):
+    if is_published(taught.get("edition")) and is_published(manifest.edition):
         return "; the base model has learned from the Clothing dataset: if these photos are of it, the figures flatter"
     return ""
 
