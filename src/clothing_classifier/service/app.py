@@ -117,7 +117,7 @@ class Service:
             ("/docs", self.documentation),
         ):
             app.get(path, include_in_schema=False)(endpoint)
-        paths = {"/", "/v1/predictions", "/v1/model", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
+        paths = {getattr(route, "path", "") for route in app.routes}
         return Guard(app, self.settings, paths, self._metrics, self.admission)
 
     @asynccontextmanager
