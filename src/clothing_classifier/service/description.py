@@ -35,10 +35,10 @@ _DETAILS: Final = {
 }
 
 
-def answers_of(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """Return the description of the errors of an address, by status."""
+def _errors(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """Return the description of the errors of an address, its own and those of all, by status."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
+    for kind in (*kinds, "misdirected", "internal"):
         status, title = KINDS[kind]
         response = responses.setdefault(status, {"description": "", "content": {MEDIA_TYPE: {"examples": {}}}})
         response["description"] += f"; {title}" if response["description"] else title
@@ -62,10 +62,6 @@ def _fine(model: type[Any], text: str, **content: Any) -> dict[int | str, dict[s
     return {200: {"model": model, "description": text, "content": {"application/json": content}}}
 
 
-def _own(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    return answers_of(*kinds, "misdirected", "internal")
-
-
 def predictions_of(model: Mapping[str, Any], labels: Sequence[str]) -> dict[int | str, dict[str, Any]]:
     """Return the description of the answers to photos.
 
@@ -80,7 +76,7 @@ def predictions_of(model: Mapping[str, Any], labels: Sequence[str]) -> dict[int 
         "one photo": {"value": {"model": model, "results": [unsure]}},
         "several, one of them damaged": {"value": {"model": model, "results": [sure, _FAILED]}},
     }
-    return _fine(Predictions, "A result for each photo, in their order.", examples=examples) | _own(
+    return _fine(Predictions, "A result for each photo, in their order.", examples=examples) | _errors(
         "malformed",
         "unauthorized",
         "cross-site",
@@ -115,10 +111,10 @@ def _classified(name: str, labels: Sequence[str], probability: float, *, sure: b
     }
 
 
-MODEL: Final = _fine(Description, "The model.") | _own("unauthorized")
-HEALTH: Final = _fine(State, "The process answers.", example={"status": "alive"}) | _own("failing")
-READINESS: Final = _fine(State, "Requests are taken.", example={"status": "ready"}) | _own("failing", "stopping")
-METRICS: Final = _own("unauthorized") | {
+MODEL: Final = _fine(Description, "The model.") | _errors("unauthorized")
+HEALTH: Final = _fine(State, "The process answers.", example={"status": "alive"}) | _errors("failing")
+READINESS: Final = _fine(State, "Requests are taken.", example={"status": "ready"}) | _errors("failing", "stopping")
+METRICS: Final = _errors("unauthorized") | {
     200: {
         "description": "The figures, in Prometheus's text format.",
         "content": {
