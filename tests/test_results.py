@@ -17,9 +17,8 @@ from click.testing import CliRunner, Result
 pytest.importorskip("torch", reason="needs the extra train")
 
 from clothing_classifier.card import read_model
-from clothing_classifier.evaluation.comparison import read_run
-from clothing_classifier.evaluation.metrics import score, share_interval
-from clothing_classifier.training.calibration import Floats, Integers, find_sure, promise_across
+from clothing_classifier.evaluation.metrics import score
+from clothing_classifier.runs.judgement import read_judgement
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "results" / "model.json"
@@ -164,24 +163,15 @@ def test_what_is_said_of_sure_answers_is_what_was_measured() -> None:
         assert said.replace("%", " %") in read_words(page)
 
 
-def test_how_sure_that_is_stands_beside_it(tmp_path: Path) -> None:
+def test_the_promise_is_what_the_run_that_was_kept_shows(tmp_path: Path) -> None:
     card = read_model().card
-    name = f"{card.training['approach']}-sender"
-    with ZipFile(ROOT / "results" / "runs" / f"{name}.zip") as packed:
+    run = tmp_path / f"{card.training['approach']}-sender"
+    with ZipFile(ROOT / "results" / "runs" / f"{run.name}.zip") as packed:
         packed.extractall(tmp_path)
-    run = read_run(tmp_path / name)
-    probabilities = run.probabilities.astype(np.float64)
-
-    def choose(given: Floats, truth: Integers, folds: Integers) -> float:
-        return promise_across(given, truth, folds).threshold
-
-    sure = find_sure(probabilities, run.truth, run.folds, choose)
-    right = (run.predicted == run.truth)[sure]
-    assert round(float(sure.mean()), 4) == card.promise["share"]
-    assert round(float(right.mean()), 4) == card.promise["measured_accuracy"]
-    low, high = share_interval(right, np.array(run.senders)[sure].tolist())
-    assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %" in read_words("docs/model.md")
-    assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %" in read_words("README.md")
+    assert read_judgement([run], json.loads((run / "config.json").read_text("utf-8"))).promise == card.promise
+    low, high = card.promise["interval"]
+    for page in ("docs/model.md", "README.md"):
+        assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %" in read_words(page)
 
 
 def test_what_is_said_of_strangers_is_what_was_measured() -> None:

@@ -106,6 +106,11 @@ def test_calibration_comes_from_the_folds_that_share_no_sender(run: Path, crossv
     assert "no sender in two folds" in card.promise["measured_on"]
     sure = card.metrics["sender folds"]["sure"]
     assert (sure["share"], sure["accuracy"]) == (card.promise["share"], card.promise["measured_accuracy"])
+    interval = card.promise["interval"]
+    if sure["share"]:
+        assert interval[0] <= sure["accuracy"] <= interval[1]
+    else:
+        assert interval is None
 
 
 @given(seed=st.integers(0, 2**32 - 1), skill=st.floats(0.5, 1.0))

@@ -97,6 +97,9 @@ def test_the_model_knows_its_figures_its_data_and_its_command(run: Path) -> None
     assert card.promise["measured_on"].startswith("the test part, ")
     assert card.promise["share"] == card.metrics["test"]["sure"]["share"]
     assert card.promise["measured_accuracy"] == (card.metrics["test"]["sure"]["accuracy"] or 0)
+    low, high = card.promise["interval"] or (0, 1)
+    assert low <= card.promise["measured_accuracy"] <= high
+    assert (card.promise["interval"] is None) == (card.promise["share"] == 0)
 
 
 def test_the_file_knows_the_photos_that_it_was_made_with_and_no_others(run: Path) -> None:

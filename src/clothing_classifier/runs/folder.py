@@ -175,7 +175,8 @@ def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]
 
 def _to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     file = StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    # Ends of lines of two characters: else a name with a carriage return would not be quoted, and read as two rows.
+    writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows(rows)
     return file.getvalue()

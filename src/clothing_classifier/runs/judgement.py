@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from clothing_classifier.runs.crossval import fold_file, read_fold
 from clothing_classifier.runs.folder import RunError, read_table
+from clothing_classifier.training.splits import number_senders
 
 _SAME: Final = ("approach", "backbone", "recipe", "sides", "resizing", "labels", "weights")
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")
@@ -30,7 +31,7 @@ class Judgement:
     Attributes:
         temperature: that fits the out-of-fold logits of all photos best.
         promise: the threshold chosen on all photos; its ``share`` and ``measured_accuracy`` are those of thresholds
-            that were chosen for each fold on the other folds.
+            that were chosen for each fold on the other folds, and ``interval`` is the latter's.
         metrics: the figures by protocol, ``"sender folds"`` and ``"random folds"``.
         sources: protocol, command and commit of each cross-validation.
     """
@@ -54,20 +55,24 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     Raises:
         RunError: a folder holds no finished cross-validation, or one of something else.
     """
-    from clothing_classifier.evaluation.metrics import score_sure
-    from clothing_classifier.training.calibration import fit_temperature, promise_across
+    from clothing_classifier.evaluation.metrics import score_sure, share_interval
+    from clothing_classifier.training.calibration import find_sure, fit_temperature, promise_across
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
     protocols = [run.protocol for run in runs]
     if len(set(protocols)) < len(protocols):
         raise RunError(f"{folders[-1]}: is the second run with {protocols[-1]} folds; give one of each protocol")
     strictest = runs[0]
-    promise = promise_across(strictest.probabilities, strictest.truth, strictest.folds)
+    given = strictest.probabilities, strictest.truth, strictest.folds
+    promise = promise_across(*given)
+    sure = find_sure(*given, choose=lambda *others: promise_across(*others).threshold)
+    right = (strictest.probabilities.argmax(1) == strictest.truth)[sure]
+    interval = share_interval(right, strictest.senders[sure]) if sure.any() else None
     folds = strictest.metrics["protocol"]
     measured_on = f"{len(strictest.truth)} photos, each fold by thresholds chosen on the others; {folds}"
     return Judgement(
         fit_temperature(strictest.logits, strictest.truth),
-        {**asdict(promise), "measured_on": measured_on},
+        {**asdict(promise), "interval": interval, "measured_on": measured_on},
         {
             f"{run.protocol} folds": {
                 **{name: value for name, value in run.metrics.items() if name not in _LEFT_OUT},
@@ -94,6 +99,7 @@ class _Run:
     probabilities: npt.NDArray[np.float64]
     truth: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
+    senders: npt.NDArray[np.int64]
     metrics: dict[str, Any]
 
 
@@ -109,7 +115,8 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
         logits = np.empty(probabilities.shape, np.float32)
         for fold in range(config["folds"]):
             logits[folds == fold] = read_fold(fold_file(folder, fold))["logits"]
-        run = _Run(config["protocol"], logits, probabilities, truth, folds, metrics)
+        senders = number_senders([row["sender"] or None for row in rows])
+        run = _Run(config["protocol"], logits, probabilities, truth, folds, senders, metrics)
     except FileNotFoundError as error:
         raise RunError(
             f"{folder}: holds no finished cross-validation ({Path(error.filename).name} is missing); "

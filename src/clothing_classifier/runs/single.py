@@ -185,7 +185,7 @@ def _finish(
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
     training: dict[str, Any] = {}
-    chosen = None
+    chosen = interval = None
     if judgement is not None:
         temperature, promise = judgement.temperature, judgement.promise
         training["crossvals"] = judgement.sources
@@ -242,14 +242,15 @@ def _finish(
         if judgement is not None:
             metrics = judgement.metrics
         else:
-            metrics, rows = _measure_file(unmeasured, prepared, card.threshold, settings.seed)
+            metrics, rows, interval = _measure_file(unmeasured, prepared, card.threshold, settings.seed)
     finally:
         unmeasured.unlink(missing_ok=True)
     if chosen is not None:
         write_table(settings.out / "predictions.csv", ("path", "part", "label", "predicted", *labels), rows)
         test = metrics["test"]
         promise = asdict(chosen.judged(**test["sure"], photos=test["photos"])) | {
-            "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}"
+            "interval": interval,
+            "measured_on": f"the test part, {test['photos']} photos; chosen on the validation part, {chosen.photos}",
         }
     training = {**card.training, **training}
     finished = replace(card, promise=promise, metrics=metrics, training=training)
@@ -281,28 +282,36 @@ def _compare(
 
 def _measure_file(
     model: Path, prepared: _Prepared, threshold: float, seed: int
-) -> tuple[dict[str, Any], list[Sequence[Any]]]:
-    """Return the model file's figures by part, and the rows of ``predictions.csv``."""
+) -> tuple[dict[str, Any], list[Sequence[Any]], list[float] | None]:
+    """Return the model file's figures by part, the rows of ``predictions.csv``, and the interval of the promise.
+
+    The interval is of the share of the test part's sure answers that are right, ``None`` where none is sure.
+    """
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.evaluation.metrics import measure
+    from clothing_classifier.evaluation.metrics import measure, share_interval
 
     classifier = Classifier.load(model)
     labels = prepared.loaded.labels
     metrics: dict[str, Any] = {}
     rows: list[Sequence[Any]] = []
+    interval = None
     for part in ("validation", "test"):
         pixels, truth = prepared.of(part)
         batches = [classifier.compute_probabilities(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
         probabilities = np.concatenate(batches)
         photos = [photo for photo, where in zip(prepared.loaded.photos, prepared.parts, strict=True) if where == part]
-        senders = [photo.sender or photo.path for photo in photos] if prepared.protocol == "sender" else None
+        senders = [photo.sender or photo.path for photo in photos]
+        groups = senders if prepared.protocol == "sender" else None
         metrics[part] = {
             "protocol": f"{_PROTOCOLS[prepared.protocol]}; {part} part, seed {seed}",
-            **measure(truth, probabilities, labels, threshold=threshold, groups=senders),
+            **measure(truth, probabilities, labels, threshold=threshold, groups=groups),
         }
+        sure = probabilities.max(1) >= threshold
+        if part == "test" and sure.any():
+            interval = share_interval((probabilities.argmax(1) == truth)[sure], np.array(senders)[sure].tolist())
         for photo, row in zip(photos, probabilities, strict=True):
             rows.append((photo.path, part, photo.label, labels[int(row.argmax())], *(f"{p:.6f}" for p in row)))
-    return metrics, rows
+    return metrics, rows, interval
 
 
 def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
