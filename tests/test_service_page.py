@@ -519,6 +519,24 @@ def test_tab_meets_one_card_and_not_all(visit: Visit) -> None:
         assert stops < 12
 
 
+@pytest.mark.parametrize("size", [(320, 256), (700, 450)])
+def test_what_has_the_keyboard_is_under_neither_bar(visit: Visit, size: tuple[int, int]) -> None:
+    page = visit(viewport={"width": size[0], "height": size[1]})
+    pick(page, *EXAMPLES[:4])
+    wait_until_done(page, 4)
+    focus(page, EXAMPLES[0].name)
+    for key in ["Tab"] * 7 + ["ArrowDown"] + ["Tab"] * 7 + ["Shift+Tab"] * 7 + ["ArrowUp"] + ["Shift+Tab"] * 5:
+        page.keyboard.press(key)
+        covered = page.evaluate(
+            """() => {
+              if (!document.activeElement.matches("#main :not(article, .open)")) return false; // those may be too tall
+              const { left, top, width, height } = document.activeElement.getBoundingClientRect();
+              return [1, height - 1].some((y) => document.elementFromPoint(left + width / 2, top + y)?.closest(".bar"));
+            }"""
+        )
+        assert not covered, page.evaluate("document.activeElement.outerHTML")
+
+
 def test_the_evidence_is_drawn_over_the_photo(visit: Visit, predictions: dict[str, Prediction]) -> None:
     page = visit()
     pick(page, *EXAMPLES[:3])
