@@ -259,6 +259,17 @@ def test_a_folder_can_be_picked(visit: Visit, tmp_path: Path) -> None:
     expect(page.locator("#toast")).to_contain_text("1 photo added. 1 other file was left out.")
 
 
+def test_the_keyboard_is_not_lost_when_photos_come(visit: Visit) -> None:
+    page = visit()
+    button = page.get_by_role("button", name="Choose photos")
+    button.focus()
+    with page.expect_file_chooser() as waiting:
+        button.press("Enter")
+    waiting.value.set_files(EXAMPLES[:1])
+    expect(page.locator(".photo")).to_have_count(1)
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
 def test_pictures_can_be_pasted(visit: Visit) -> None:
     page = visit()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -261,6 +261,7 @@ function drawNow() {
   }
   const looked = dirty.has(viewed) && byId.has(viewed.id);
   dirty.clear();
+  if (photos.length && $("welcome").contains(document.activeElement)) $("main").focus(); // it goes away
   $("welcome").hidden = photos.length > 0;
   $("work").hidden = $("actions").hidden = $("keys-button").hidden = !photos.length;
   drawFacets();
