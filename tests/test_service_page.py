@@ -431,6 +431,7 @@ def test_filters_sorting_and_counts(visit: Visit, predictions: dict[str, Predict
 
     page.get_by_label("Search").fill("no such photo")
     expect(page.get_by_text("No photo fits these filters.")).to_be_visible()
+    expect(page.locator("#live")).to_have_text("0 photos shown.")
     page.get_by_role("button", name="Show all photos").click()
     expect(page.locator(".photo")).to_have_count(len(EXAMPLES))
     page.get_by_label("Search").fill(EXAMPLES[3].name)

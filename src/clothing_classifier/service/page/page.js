@@ -410,6 +410,10 @@ function say(text) {
   }, 250);
 }
 
+function sayShown() {
+  say(`${count(shown.length, "photo", "photos")} shown.`);
+}
+
 let lastTold = 0;
 
 /** A photo has its answer or its error. All are told of together at the end, and now and then how far they are. */
@@ -684,9 +688,12 @@ $("sure-yes").addEventListener("click", () => {
   clearAll();
 });
 
+let searchTimer = 0;
 $("search").addEventListener("input", () => {
   filter.text = $("search").value.trim();
   draw();
+  clearTimeout(searchTimer);
+  searchTimer = setTimeout(sayShown, 500); // once for all letters
 });
 $("sort").addEventListener("change", () => {
   filter.order = $("sort").value;
@@ -697,7 +704,7 @@ for (const id of ["statuses", "categories"]) {
     filter[event.target.name] = event.target.value;
     drawNow();
     scrollTo({ top: 0 });
-    say(`${count(shown.length, "photo", "photos")} shown.`);
+    sayShown();
   });
 }
 $("evidence").addEventListener("change", () => setEvidence(photos, $("evidence").checked));
