@@ -432,8 +432,9 @@ def test_filters_sorting_and_counts(visit: Visit, predictions: dict[str, Predict
     page.get_by_label("Search").fill("no such photo")
     expect(page.get_by_text("No photo fits these filters.")).to_be_visible()
     expect(page.locator("#live")).to_have_text("0 photos shown.")
-    page.get_by_role("button", name="Show all photos").click()
+    page.get_by_role("button", name="Show all photos").press("Enter")
     expect(page.locator(".photo")).to_have_count(len(EXAMPLES))
+    assert page.evaluate("document.activeElement.id") == "main"
     page.get_by_label("Search").fill(EXAMPLES[3].name)
     expect(page.locator(".photo")).to_have_count(1)
 
@@ -987,6 +988,7 @@ def test_the_key_is_asked_for_and_not_kept(visit: Visit, threshold: float) -> No
         page.keyboard.press("Enter")
         wait_until_done(page, 1)
         expect(page.locator("#tally")).to_contain_text("sure")
+        assert page.evaluate("document.activeElement.id") == "main"
         assert page.context.cookies() == []
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0
         page.reload()

@@ -72,11 +72,11 @@ function tellState({ kind, seconds, wrong }) {
     locked: ["The service needs a key before it classifies photos.", "Enter the key"],
   };
   const [text = "", button = ""] = banners[kind] ?? [];
-  $("banner").hidden = !text;
+  show($("banner"), text !== "");
   if (text !== $("banner-text").textContent && text && kind !== "busy") say(text);
   $("banner-text").textContent = text;
   $("banner-button").textContent = button;
-  $("banner-button").hidden = !button;
+  show($("banner-button"), button !== "");
   $("banner-button").dataset.do = kind;
   if (kind === "locked") askForKey(wrong);
 }
@@ -96,18 +96,17 @@ $("key-form").addEventListener("submit", (event) => {
     return;
   }
   $("key").close();
-  $("banner").hidden = true;
+  show($("banner"), false);
   service.unlock(key);
 });
 
 function tryAgain(failed) {
-  if (document.activeElement === $("again")) $("main").focus(); // it goes away
   for (const photo of failed) {
     photo.error = null;
     photo.sent = false;
     changed(photo);
   }
-  $("banner").hidden = true;
+  show($("banner"), false);
   service.send(failed);
   service.now();
 }
@@ -261,14 +260,19 @@ function drawNow() {
   }
   const looked = dirty.has(viewed) && byId.has(viewed.id);
   dirty.clear();
-  if (photos.length && $("welcome").contains(document.activeElement)) $("main").focus(); // it goes away
-  $("welcome").hidden = photos.length > 0;
+  show($("welcome"), !photos.length);
   $("work").hidden = $("actions").hidden = $("keys-button").hidden = !photos.length;
   drawFacets();
   arrange();
   drawSummary();
   if (looked) view(viewed);
   else if (viewed) drawPlace();
+}
+
+/** Show a part of the page or not. The keyboard is not lost with one that goes away. */
+function show(part, wanted) {
+  if (!wanted && part.contains(document.activeElement)) $("main").focus({ preventScroll: true });
+  part.hidden = !wanted;
 }
 
 const fitsStatus = (photo, wanted = filter.status) => wanted === "all" || status(photo) === wanted;
@@ -306,7 +310,7 @@ function arrange() {
   } else if (focused && document.activeElement !== focused) {
     focused.focus({ preventScroll: true });
   }
-  $("nothing").hidden = shown.length > 0 || !photos.length;
+  show($("nothing"), !shown.length && photos.length > 0);
 }
 
 function drawFacets() {
@@ -381,7 +385,7 @@ function drawSummary() {
   if (tally.corrected) parts.push(`${tally.corrected} corrected`);
   if (tally.failed) parts.push(`${tally.failed} failed`);
   const again = photos.filter((photo) => photo.error?.again).length;
-  $("again").hidden = again < 2; // one has its own button
+  show($("again"), again > 1); // one has its own button
   $("again").textContent = `Try ${again} again`;
   $("tally").textContent = pending ? `${done} of ${photos.length} classified` : parts.join(", ");
   $("progress").max = Math.max(1, photos.length);
