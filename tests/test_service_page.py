@@ -911,6 +911,17 @@ def test_a_busy_service_is_asked_again(visit: Visit, threshold: float) -> None:
         expect(page.locator("#banner")).to_be_hidden()
 
 
+def test_photos_that_are_long_on_their_way_are_waited_for(visit: Visit, tmp_path: Path) -> None:
+    large = tmp_path / "large.bmp"
+    Image.new("RGB", (1500, 1000)).save(large)
+    page = visit()
+    page.evaluate("AbortSignal.timeout = (ms) => { window.patience = ms; }")
+    pick(page, large)
+    wait_until_done(page, 1)
+    slowest = large.stat().st_size / 2**14  # seconds, with which the service has patience
+    assert page.evaluate("patience") > 1000 * (60 + slowest)
+
+
 @pytest.mark.parametrize("status", [429, 502, 504])
 def test_a_proxy_whose_service_comes_back_is_asked_again(visit: Visit, status: int) -> None:
     """As while the service is started again behind it: no photo fails, and none is sent without end."""

@@ -7,7 +7,8 @@ const GROUP = 4; // photos a request
 const GROUP_BYTES = 12e6;
 const ATTEMPTS = 5; // of a request that gets no answer
 const BUSY_ATTEMPTS = 30; // of one that is told to come again
-const LONGEST_WAIT = 300e3; // ms for one answer
+const LONGEST_WAIT = 300e3; // ms for one answer, beside what its photos may take to be sent
+const SLOWEST = 16; // bytes a ms; a body that comes more slowly is refused by the service
 
 /** Statuses of whoever has too much to do, or of a proxy whose service is about to come back. */
 const LATER = new Set([429, 502, 503, 504]);
@@ -151,8 +152,10 @@ export class Service {
 
   async #post(group) {
     const body = new FormData();
+    let bytes = 0;
     for (const photo of group) {
       body.append("photos", photo.file, photo.file.name || "photo");
+      bytes += photo.file.size;
       this.#listener.sent(photo);
     }
     const started = performance.now();
@@ -160,7 +163,7 @@ export class Service {
     let answer;
     try {
       const preview = group.some((photo) => photo.preview === null || isStrange(photo.name));
-      response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body });
+      response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body }, bytes);
       answer = await response.json().catch(() => null);
     } catch {
       return this.#unanswered(group, started);
@@ -258,9 +261,9 @@ export class Service {
     this.#listener.state({ kind, seconds });
   }
 
-  #fetch(address, options = {}) {
+  #fetch(address, options = {}, bytes = 0) {
     const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {};
-    const signal = AbortSignal.timeout?.(LONGEST_WAIT);
+    const signal = AbortSignal.timeout?.(LONGEST_WAIT + bytes / SLOWEST);
     return fetch(address, { ...options, headers, signal, credentials: "same-origin", cache: "no-store" });
   }
 }
