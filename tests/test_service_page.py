@@ -578,17 +578,19 @@ def test_the_evidence_is_drawn_over_the_photo(visit: Visit, predictions: dict[st
     expect(page.locator(".photo canvas:visible")).to_have_count(2)
 
 
-def test_a_photo_that_the_browser_cannot_show_is_shown_all_the_same(visit: Visit) -> None:
+@pytest.mark.parametrize("name", ["photo.heic", "renamed.jpg"])
+def test_a_photo_that_the_browser_cannot_show_is_shown_all_the_same(visit: Visit, tmp_path: Path, name: str) -> None:
     """A telephone's HEIC: as the service has seen it, with the evidence over it."""
+    shutil.copy(Path(__file__).parent / "data" / "images" / "quadrants.heic", tmp_path / name)
     page = visit()
-    pick(page, Path(__file__).parent / "data" / "images" / "quadrants.heic", EXAMPLES[0])
+    pick(page, tmp_path / name, EXAMPLES[0])
     wait_until_done(page, 2)
-    shown = card(page, "quadrants.heic")
+    shown = card(page, name)
     expect(shown.locator("img")).to_be_visible()
     assert shown.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
     expect(shown.locator(".see")).to_be_attached()
     assert shown.locator(".see").evaluate("(one) => !one.hidden")
-    focus(page, "quadrants.heic")
+    focus(page, name)
     page.keyboard.press("Space")
     expect(page.locator("#viewer-image")).to_be_visible()
     assert page.locator("#viewer-image").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0

@@ -5,12 +5,12 @@ const SUFFIXES = new Set(
   "apng avif bmp gif heic heif hif jfif jpe jpeg jpg mpo png tif tiff webp".split(" "),
 );
 
-/** Suffixes of those that hardly any browser shows. */
-const STRANGE = /\.(heic|heif|hif|tiff?)$/i;
+/** How files begin that hardly any browser shows: HEIC and TIFF, whatever they are called. */
+const STRANGE = /ftyp(?!avi)|^II[*+]|^MM\0[*+]/;
 
-/** Whether the service should give the picture of a photo, by its name. */
-export function isStrange(name) {
-  return STRANGE.test(name);
+/** Whether the service should give the picture of a photo. */
+export async function isStrange(file) {
+  return STRANGE.test(await file.slice(0, 12).text());
 }
 
 /** Width of a preview in pixels: a card's on a screen of two pixels a point. */

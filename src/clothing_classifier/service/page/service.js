@@ -162,7 +162,8 @@ export class Service {
     let response;
     let answer;
     try {
-      const preview = group.some((photo) => photo.preview === null || isStrange(photo.name));
+      const strange = await Promise.all(group.map((photo) => photo.preview === null || isStrange(photo.file)));
+      const preview = strange.includes(true);
       response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body }, bytes);
       answer = await response.json().catch(() => null);
     } catch {
