@@ -1122,3 +1122,13 @@ def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
     wait_until_done(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_no_example_of_the_documentation_sticks_out(browser: Browser, service: str) -> None:
+    """Or it would have to be scrolled sideways, which not every browser does by keyboard."""
+    page = browser.new_page(viewport={"width": 320, "height": 800})
+    page.goto(service + "docs")
+    assert page.locator("pre").count() > 2
+    wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    assert page.locator("pre").evaluate_all(wide) == []
+    page.close()

@@ -180,7 +180,7 @@ _STYLE: Final = """
 body { margin: 0 auto; max-width: 56rem; padding: 1rem; }
 h2 { border-top: 1px solid; margin-top: 2.5rem; padding-top: 1rem; }
 code, pre { font: .875rem/1.45 ui-monospace, monospace; }
-pre { border: 1px solid; border-radius: .25rem; overflow-x: auto; padding: .75rem; }
+pre { border: 1px solid; border-radius: .25rem; overflow-wrap: anywhere; padding: .75rem; white-space: pre-wrap; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid; padding: .35rem .75rem .35rem 0; text-align: left; vertical-align: top; }
 .method { border: 1px solid; border-radius: .25rem; padding: 0 .4rem; }
