@@ -314,6 +314,18 @@ def test_a_phone_takes_photos(visit: Visit, predictions: dict[str, Prediction]) 
     assert too_small == 0
 
 
+def test_a_tablet_may_have_a_keyboard(visit: Visit) -> None:
+    page = visit(**PHONE)
+    pick(page, EXAMPLES[0])
+    wait_until_done(page, 1)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#chooser")).to_be_focused()
+    page.keyboard.type("underS")
+    page.keyboard.press("Enter")
+    expect(card(page, EXAMPLES[0].name).get_by_role("heading")).to_contain_text("Undershirt")
+
+
 def test_photos_of_a_camera_are_told_apart_and_seen(visit: Visit, tmp_path: Path) -> None:
     page = visit(**PHONE)
     for number in range(4):

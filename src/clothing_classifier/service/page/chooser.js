@@ -115,6 +115,8 @@ input.addEventListener("keydown", (event) => {
   }
   event.preventDefault();
 });
+// A tablet may have a keyboard all the same.
+dialog.addEventListener("keydown", (event) => event.target === dialog && event.key !== "Tab" && input.focus());
 list.addEventListener("click", (event) => take(event.target.closest("[role=option]")));
 list.addEventListener("pointermove", (event) => {
   const option = event.target.closest("[role=option]");
