@@ -338,6 +338,33 @@ def test_photos_of_a_camera_are_told_apart_and_seen(visit: Visit, tmp_path: Path
         expect(card(page, name)).to_be_attached()
 
 
+def test_a_photo_is_taken_once_and_two_of_one_name_are_told_apart(visit: Visit, tmp_path: Path) -> None:
+    for number, folder in enumerate(("front", "back")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(EXAMPLES[number], tmp_path / folder / "1.jpg")
+    page = visit()
+    pick(page, *EXAMPLES[:3])
+    pick(page, *EXAMPLES[:3], tmp_path / "front" / "1.jpg")
+    expect(page.locator("#toast")).to_have_text(re.compile(r"^1 photo added\. 3 photos are here already\."))
+    for _ in range(2):  # known by the name that it came with
+        pick(page, tmp_path / "back" / "1.jpg")
+    wait_until_done(page, 5)
+    expect(page.locator("#toast")).to_have_text(re.compile(r"^1 photo is here already\."))
+    page.wait_for_timeout(400)
+    assert "1 photo is here already." in " ".join(page.evaluate("said"))
+    assert [row["name"] for row in download(page)] == [*(path.name for path in EXAMPLES[:3]), "1.jpg", "1 2.jpg"]
+
+
+def test_what_could_not_be_read_can_be_added_again(visit: Visit, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(EXAMPLES[0].read_bytes()[:3000])
+    page = visit()
+    pick(page, broken)
+    wait_until_done(page, 1)
+    pick(page, broken)
+    wait_until_done(page, 2)
+
+
 def test_what_cannot_be_read_says_why_and_the_rest_goes_on(
     visit: Visit, predictions: dict[str, Prediction], tmp_path: Path
 ) -> None:

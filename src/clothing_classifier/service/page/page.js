@@ -114,16 +114,19 @@ function tryAgain(failed) {
 // -------------------------------------------------------------------------------------------------- photos come in
 
 function add({ found, others }) {
-  const left = others ? ` ${count(others, "other file was", "other files were")} left out.` : "";
-  if (!found.length) {
-    if (others) toast(`There are no photos in there.${left}`);
-    return;
-  }
-  const added = found.map(({ file, name }) => {
+  // Of one that could not be read, there may be a better copy.
+  const known = new Set(photos.filter((photo) => photo.error?.again !== false).map((photo) => photo.origin));
+  const names = new Set(photos.map((photo) => photo.name));
+  const added = [];
+  for (const { file, name } of found) {
+    const origin = `${name}/${file.size}/${file.lastModified}`;
+    if (known.has(origin)) continue;
+    known.add(origin);
     const photo = {
       id: String(nextId++),
       file,
-      name,
+      origin,
+      name: tellApart(name, names),
       answer: null, // a person's
       result: null, // the service's
       error: null,
@@ -132,18 +135,33 @@ function add({ found, others }) {
       evidence: $("evidence").checked,
       preview: undefined, // null where the browser cannot make one
     };
+    names.add(photo.name);
     byId.set(photo.id, photo);
     photo.card = createCard(photo);
     tooLarge(photo, service.model?.limits);
     paint(photo.card, photo);
-    return photo;
-  });
+    added.push(photo);
+  }
   photos.push(...added);
   for (const photo of added) makePreview(photo);
   service.send(added.filter((photo) => !photo.error));
-  if (others) toast(`${count(added.length, "photo", "photos")} added.${left}`);
-  say(`${count(added.length, "photo", "photos")} added.${left}`);
+  const here = found.length - added.length;
+  const words = [];
+  if (added.length) words.push(`${count(added.length, "photo", "photos")} added.`);
+  if (here) words.push(`${count(here, "photo is", "photos are")} here already.`);
+  if (others && !found.length) words.push("There are no photos in there.");
+  if (others) words.push(`${count(others, "other file was", "other files were")} left out.`);
+  if (here || others) toast(words.join(" "));
+  if (words.length) say(words.join(" "));
   draw();
+}
+
+/** A name that no photo has yet: some telephones call all that their camera takes the same, and so do two folders. */
+function tellApart(name, names) {
+  const [, stem, suffix] = name.match(/^(.*?)(\.[^.]*)?$/s);
+  let unique = name;
+  for (let number = 2; names.has(unique); number += 1) unique = `${stem} ${number}${suffix ?? ""}`;
+  return unique;
 }
 
 function tooLarge(photo, limits) {
@@ -198,14 +216,6 @@ addEventListener("drop", async (event) => {
   add(await fromTransfer(event.dataTransfer));
 });
 
-/** A name that no photo has yet: some telephones call all that their camera takes the same. */
-function tellApart(name) {
-  const [, stem, suffix] = name.match(/^(.*?)(\.[^.]*)?$/s);
-  let unique = name;
-  for (let number = 2; photos.some((photo) => photo.name === unique); number += 1) unique = `${stem} ${number}${suffix ?? ""}`;
-  return unique;
-}
-
 let pasted = 0;
 addEventListener("paste", async (event) => {
   if (!event.clipboardData?.files.length) return;
@@ -221,7 +231,6 @@ for (const [id, read] of [["pick", fromFiles], ["folder", fromFolder], ["camera"
   $(id).addEventListener("change", () => {
     const taken = read($(id).files);
     $(id).value = ""; // so that the same file can be chosen again
-    if (id === "camera") for (const photo of taken.found) photo.name = tellApart(photo.name);
     add(taken);
     if (id !== "camera" || !taken.found.length) return;
     drawNow();
