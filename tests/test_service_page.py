@@ -1167,6 +1167,15 @@ def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
     assert page.evaluate("document.getAnimations().length") == 0
 
 
+@pytest.mark.parametrize("script", [False, True])
+def test_the_documentation_is_found(browser: Browser, service: str, script: bool) -> None:
+    page = browser.new_page(java_script_enabled=script)
+    page.goto(service)
+    page.get_by_role("link", name="API documentation" if script else "over HTTP").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Clothing classifier: API")
+    page.close()
+
+
 def test_no_example_of_the_documentation_sticks_out(browser: Browser, service: str) -> None:
     """Or it would have to be scrolled sideways, which not every browser does by keyboard."""
     page = browser.new_page(viewport={"width": 320, "height": 800})
