@@ -967,6 +967,29 @@ def test_photos_that_are_long_on_their_way_are_waited_for(visit: Visit, tmp_path
     assert page.evaluate("patience") > 1000 * (60 + slowest)
 
 
+def test_no_more_photos_go_at_once_than_the_line_is_fast(visit: Visit, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.bmp" for number in range(8)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (1000, 1000), (number, 0, 0)).save(path)  # 3 MB
+    page = visit()
+    page.evaluate("window.clock = 0; performance.now = () => clock")
+    held: list[Any] = []
+    page.route("**/v1/predictions*", lambda route: held.append(route))
+    pick(page, *paths)
+    looking = page.locator(".photo .category", has_text="Looking")
+    for answered, (slow, afterwards) in enumerate(((True, 1), (False, 5)), start=1):
+        expect(looking).to_have_count(1)
+        page.evaluate(f"clock += {60_000 if slow else 100}")
+        held.pop().continue_()
+        expect(page.locator("#tally")).to_have_text(f"{answered} of {len(paths)} classified")
+        expect(looking).to_have_count(afterwards)
+    assert len(held) == 3
+    for route in held:
+        route.continue_()
+    page.unroute("**/v1/predictions*")
+    wait_until_done(page, len(paths))
+
+
 @pytest.mark.parametrize("status", [429, 502, 504])
 def test_a_proxy_whose_service_comes_back_is_asked_again(visit: Visit, status: int) -> None:
     """As while the service is started again behind it: no photo fails, and none is sent without end."""

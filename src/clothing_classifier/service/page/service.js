@@ -5,9 +5,11 @@ import { isStrange } from "./photos.js";
 const LANES = 3; // requests at once
 const GROUP = 4; // photos a request
 const GROUP_BYTES = 12e6;
+const ROOM = 1.5e6; // bytes at once, on the slowest of lines; but a photo goes whole
+const AHEAD = 8e3; // ms; on others, no more goes at once than is answered in this time
 const ATTEMPTS = 5; // of a request that gets no answer
 const BUSY_ATTEMPTS = 30; // of one that is told to come again
-const LONGEST_WAIT = 300e3; // ms for one answer, beside what its photos may take to be sent
+const LONGEST_WAIT = 300e3; // ms for one answer, beside what the photos on their way may take to be sent
 const SLOWEST = 16; // bytes a ms; a body that comes more slowly is refused by the service
 
 /** Statuses of whoever has too much to do, or of a proxy whose service is about to come back. */
@@ -36,6 +38,7 @@ export class Service {
   #describing = false;
   #waiting = [];
   #flying = 0;
+  #room = ROOM; // bytes that may be on their way at once
   #aloft = new Set(); // the photos that are on their way
   #gone = new WeakSet(); // those that were taken back
   #failures = 0; // in a row
@@ -101,6 +104,7 @@ export class Service {
     }
     while (this.#flying < LANES && this.#waiting.length && !this.#timer && !this.#locked) {
       const group = this.#take();
+      if (!group.length) return;
       this.#flying += 1;
       for (const photo of group) this.#aloft.add(photo);
       this.#post(group).finally(() => {
@@ -111,15 +115,17 @@ export class Service {
     }
   }
 
-  /** The next photos. A few are shared out among the lanes, and one that failed goes alone. */
+  /** The next photos, if there is room. A few are shared out among the lanes, and one that failed goes alone. */
   #take() {
     const limits = this.#model.limits ?? {};
     const most = Math.min(GROUP, limits.files ?? GROUP, Math.ceil(this.#waiting.length / LANES));
+    const each = Math.min(GROUP_BYTES, this.#room / LANES);
+    const left = this.#flying ? this.#room - weight(this.#aloft) : Infinity;
     const group = [];
     for (let bytes = 0; group.length < most && this.#waiting.length; ) {
       const [photo] = this.#waiting;
       bytes += photo.file.size;
-      if (group.length && (bytes > GROUP_BYTES || photo.attempts)) break;
+      if (bytes > left || (group.length && (bytes > each || photo.attempts))) break;
       group.push(this.#waiting.shift());
       if (photo.attempts) break;
     }
@@ -152,10 +158,9 @@ export class Service {
 
   async #post(group) {
     const body = new FormData();
-    let bytes = 0;
+    const load = weight(this.#aloft);
     for (const photo of group) {
       body.append("photos", photo.file, photo.file.name || "photo");
-      bytes += photo.file.size;
       this.#listener.sent(photo);
     }
     const started = performance.now();
@@ -164,12 +169,13 @@ export class Service {
     try {
       const strange = await Promise.all(group.map((photo) => photo.preview === null || isStrange(photo.file)));
       const preview = strange.includes(true);
-      response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body }, bytes);
+      response = await this.#fetch(`v1/predictions?top=5&evidence=true&preview=${preview}`, { method: "POST", body }, load);
       answer = await response.json().catch(() => null);
     } catch {
       return this.#unanswered(group, started);
     }
     if (response.ok && answer?.results?.length === group.length) {
+      this.#room = Math.max(ROOM, (load * AHEAD) / (performance.now() - started));
       this.#recovered();
       group.forEach((photo, i) => {
         const { error, ...result } = answer.results[i];
@@ -267,6 +273,10 @@ export class Service {
     const signal = AbortSignal.timeout?.(LONGEST_WAIT + bytes / SLOWEST);
     return fetch(address, { ...options, headers, signal, credentials: "same-origin", cache: "no-store" });
   }
+}
+
+function weight(photos) {
+  return [...photos].reduce((bytes, photo) => bytes + photo.file.size, 0);
 }
 
 function retryAfter(response) {
