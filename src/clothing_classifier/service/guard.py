@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hmac
 import logging
 from collections.abc import Set
@@ -109,29 +107,13 @@ class Guard:
                 "Host header as it is.",
             )
         path = scope["path"]
-        if self._settings.key is not None and (path in ("/v1", "/metrics", "/docs") or path.startswith("/v1/")):
-            self._check_key(headers, self._settings.key, basic=path == "/docs")
+        if self._settings.key is not None and (path in ("/v1", "/metrics") or path.startswith("/v1/")):
+            _check_key(headers, self._settings.key)
 
     def _goes_by(self, name: str) -> bool:
         """Return whether the service may be called so, see `allowed_hosts`."""
         names = self._settings.hosts
         return not names or name in names or _is_address(name)
-
-    def _check_key(self, headers: Headers, key: str, *, basic: bool) -> None:
-        scheme, _, shown = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "basic" and basic:
-            shown = _password(shown)
-        elif scheme.lower() != "bearer":
-            shown = headers.get("x-api-key", "")
-        # latin-1 is how header bytes became text, so any text goes back.
-        if not hmac.compare_digest(shown.strip().encode("latin-1", "replace"), key.encode()):
-            # A browser that is asked for Basic shows a dialogue: good for a page, not for what a page's script calls.
-            challenge = 'Basic realm="The API key is the password"' if basic else "Bearer"
-            raise Problem(
-                "unauthorized",
-                "Send the API key as Authorization: Bearer KEY, or as X-API-Key: KEY.",
-                headers={"WWW-Authenticate": challenge},
-            )
 
 
 class _Exchange:
@@ -209,11 +191,18 @@ def _same_site(headers: Headers) -> bool:
     return origin is None or origin.partition("://")[2] == headers.get("host")
 
 
-def _password(credentials: str) -> str:
-    try:
-        return base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")[2]
-    except (binascii.Error, ValueError):
-        return ""
+def _check_key(headers: Headers, key: str) -> None:
+    scheme, _, shown = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        shown = headers.get("x-api-key", "")
+    # latin-1 is how header bytes became text, so any text goes back.
+    if not hmac.compare_digest(shown.strip().encode("latin-1", "replace"), key.encode()):
+        raise Problem(
+            "unauthorized",
+            "Send the API key as Authorization: Bearer KEY, or as X-API-Key: KEY.",
+            # No browser shows a dialogue for it, as it would for Basic: the page has its own.
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def allowed_hosts(host: str, others: Set[str]) -> frozenset[str]:
