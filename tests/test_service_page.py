@@ -664,6 +664,29 @@ def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None
     expect(card(page, EXAMPLES[1].name)).to_contain_text("Your answer")
 
 
+def test_what_was_done_in_the_large_view_can_be_undone_there(visit: Visit) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:3])
+    wait_until_done(page, 3)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Space")
+    undo = page.locator("#toast").get_by_role("button", name="Undo")
+    page.keyboard.press("1")
+    expect(page.locator("#viewer-verdict")).to_contain_text("Your answer")
+    undo.click()
+    expect(page.locator("#viewer-verdict")).not_to_contain_text("Your answer")
+    page.keyboard.press("Delete")
+    expect(page.locator("#viewer-place")).to_have_text("1 of 2")
+    undo.press("Enter")
+    expect(page.get_by_role("dialog", name=EXAMPLES[0].name)).to_be_visible()
+    expect(page.locator("#viewer-place")).to_have_text("1 of 3")
+    assert page.evaluate("document.activeElement.id") == "viewer"
+    page.keyboard.press("Delete")
+    page.keyboard.press("Escape")
+    undo.click()
+    expect(page.locator(".photo")).to_have_count(3)
+
+
 def test_the_large_view_keeps_the_keyboard_at_its_ends(visit: Visit) -> None:
     page = visit()
     pick(page, *EXAMPLES[:3])

@@ -280,7 +280,7 @@ function drawNow() {
 
 /** Show a part of the page or not. The keyboard is not lost with one that goes away. */
 function show(part, wanted) {
-  if (!wanted && part.contains(document.activeElement)) $("main").focus({ preventScroll: true });
+  if (!wanted && part.contains(document.activeElement)) $(viewed ? "viewer" : "main").focus({ preventScroll: true });
   part.hidden = !wanted;
 }
 
@@ -452,6 +452,7 @@ let toastTimer = 0;
 function toast(text, undoable = false) {
   $("toast-text").textContent = text;
   $("toast").querySelector("button").hidden = !undoable;
+  ($("viewer").open ? $("viewer") : document.body).append($("toast")); // beside an open dialog, nothing can be clicked
   $("toast").hidden = false;
   clearTimeout(toastTimer);
   toastTimer = setTimeout(hideToast, TOAST);
@@ -510,12 +511,13 @@ function undo() {
   const back = past.pop();
   if (!back) return;
   const photo = back();
-  $("toast").hidden = true;
+  show($("toast"), false);
   say(`Undone: ${inWords(photo)}`);
   drawNow();
   if (shown.includes(photo)) {
     activate(photo);
-    if (!document.querySelector("dialog[open]")) photo.card.firstElementChild.focus();
+    if (viewed) view(photo);
+    else if (!document.querySelector("dialog[open]")) photo.card.firstElementChild.focus();
   }
 }
 
@@ -797,6 +799,7 @@ function leaveViewer() {
   if (!viewed || $("viewer").open) return;
   URL.revokeObjectURL(viewedUrl);
   $("viewer-image").removeAttribute("src");
+  document.body.append($("toast"));
   const target = shown.includes(viewed) ? viewed : active;
   viewed = null;
   (target?.card.firstElementChild ?? $("main")).focus();
