@@ -819,6 +819,28 @@ def test_the_large_view_goes_through_what_a_filter_shows(visit: Visit, predictio
     expect(page.get_by_role("dialog", name=unsure[0])).to_be_visible()
 
 
+def test_a_correction_in_the_large_view_does_not_change_what_comes_next(
+    visit: Visit, predictions: dict[str, Prediction]
+) -> None:
+    page = visit()
+    pick(page, *EXAMPLES)
+    wait_until_done(page, len(EXAMPLES))
+    page.get_by_label("Sort by").select_option("Category")
+    first, second, *others = sorted(predictions, key=lambda name: predictions[name].label.lower())
+    expect(page.locator(".photo .name")).to_have_text([first, second, *others])
+    focus(page, first)
+    page.keyboard.press("Space")
+    page.keyboard.type("undershirt")
+    page.keyboard.press("Enter")
+    expect(page.locator("#viewer-verdict")).to_contain_text("Your answer")
+    expect(page.locator("#viewer-place")).to_have_text(f"1 of {len(EXAMPLES)}")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("dialog", name=second)).to_be_visible()
+    page.keyboard.press("Space")
+    assert focused(page) == second
+    assert names(page).index(first) > len(EXAMPLES) // 2
+
+
 def test_a_click_beside_a_dialog_closes_it_and_one_on_its_edge_does_not(visit: Visit) -> None:
     page = visit()
     pick(page, EXAMPLES[0])

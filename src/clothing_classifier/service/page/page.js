@@ -291,15 +291,20 @@ const fitsText = (photo) => {
   return !text || [photo.name, category(photo) ?? "", STATUSES[status(photo)] ?? ""].some((words) => words.toLowerCase().includes(text));
 };
 
+/** By what photos stood for when they were last put in order. */
 const ORDERS = {
   added: () => 0,
-  doubtful: (a, b) => (a.result?.probability ?? -1) - (b.result?.probability ?? -1),
-  confident: (a, b) => (b.result?.probability ?? -1) - (a.result?.probability ?? -1),
-  category: (a, b) => COLLATOR.compare(category(a) ?? "\uffff", category(b) ?? "\uffff"),
+  doubtful: (a, b) => a.ordered.probability - b.ordered.probability,
+  confident: (a, b) => b.ordered.probability - a.ordered.probability,
+  category: (a, b) => COLLATOR.compare(a.ordered.category, b.ordered.category),
 };
 
 function arrange() {
   const before = shown;
+  for (const photo of photos) {
+    if (viewed && photo.ordered) continue; // none changes its place while one goes through them
+    photo.ordered = { probability: photo.result?.probability ?? -1, category: category(photo) ?? "\uffff" };
+  }
   shown = photos.filter((photo) => fitsStatus(photo) && fitsCategory(photo) && fitsText(photo));
   shown.sort(ORDERS[filter.order]); // stable: otherwise in the order added
   const focused = active && active.card.contains(document.activeElement) ? document.activeElement : null;
@@ -800,8 +805,10 @@ function leaveViewer() {
   URL.revokeObjectURL(viewedUrl);
   $("viewer-image").removeAttribute("src");
   document.body.append($("toast"));
-  const target = shown.includes(viewed) ? viewed : active;
+  const photo = viewed;
   viewed = null;
+  drawNow();
+  const target = shown.includes(photo) ? photo : active;
   (target?.card.firstElementChild ?? $("main")).focus();
 }
 
