@@ -264,6 +264,7 @@ def test_the_documentation_needs_nothing_from_elsewhere(server: Server) -> None:
     for kind in KINDS:
         assert f'id="{kind}"' in page
     assert "/v1/predictions" in page
+    assert "not from <code>filename*</code>" in page
 
 
 def test_the_documentation_is_of_this_service_and_its_model(server: Server) -> None:

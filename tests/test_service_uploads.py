@@ -66,7 +66,7 @@ def test_a_form_gives_its_files_in_their_order() -> None:
     form = [
         part(b"1", 'name="photos"; filename="a.jpg"'),
         part(b"not a file", 'name="note"'),
-        part(b"2", 'name="anything"; filename="größe.jpg"', "Content-Type: image/jpeg"),
+        part(b"2", 'name="anything"; filename="größe.jpg"; filename*=UTF-8\'\'x.jpg', "Content-Type: image/jpeg"),
         part(b"3", 'name="photos"', "Content-Type: image/png"),
     ]
     uploads = read([*form, END], **FORM)

@@ -144,7 +144,8 @@ def body_of(settings: Settings) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "description": "One photo as the whole body, whatever its Content-Type; or a form with one or more. What a "
-            "file is, is told by its content: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC.",
+            "file is, is told by its content: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC. Results come in the order "
+            "of the form's parts, with their names from `filename`, not from `filename*` (RFC 7578).",
             "content": {
                 "image/jpeg": photo,
                 "image/png": photo,
