@@ -333,8 +333,10 @@ def test_a_tablet_may_have_a_keyboard(visit: Visit) -> None:
 def test_photos_of_a_camera_are_told_apart_and_seen(visit: Visit, tmp_path: Path) -> None:
     page = visit(**PHONE)
     for number in range(4):
-        shutil.copy(EXAMPLES[number], tmp_path / "image.jpg")  # as some telephones call every photo
-        page.locator("#camera").set_input_files(tmp_path / "image.jpg")
+        path = tmp_path / str(number) / "image.jpg"  # as some telephones call every photo
+        path.parent.mkdir()
+        shutil.copy(EXAMPLES[number], path)
+        page.locator("#camera").set_input_files(path)
         expect(page.locator(".photo")).to_have_count(number + 1)
         expect(page.locator(".photo").last).to_be_in_viewport()
     wait_until_done(page, 4)
