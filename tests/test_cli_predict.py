@@ -332,6 +332,54 @@ def test_a_stopped_run_keeps_its_rows(tiny_model: Path, photos: Path, tmp_path: 
     assert [(row["label"], row["sure"]) for row in rows] == [("red", "true")] * GROUP
 
 
+@posix
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_two_runs_do_not_write_to_one_file(
+    tiny_model: Path, photos: Path, tmp_path: Path, options: Sequence[str]
+) -> None:
+    """The first one is also held to its file after it has put another one in its place."""
+    out, link = tmp_path / "rows.csv", tmp_path / "link.csv"
+    link.symlink_to(out)
+    (tmp_path / "b.png").write_bytes(b"not a picture")
+    if options:
+        assert predict(tiny_model, photos / "red.png", tmp_path / "b.png", "--out", out).exit_code == 1
+    process = start(tiny_model, photos / "red.png", "-", "--out", out, *options, stdin=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(b"%s\n" % os.fsencode(photos / "blue.png") * 4 * GROUP)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while (not out.exists() or b"blue.png" not in out.read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for name, more in ((out, ()), (out, ("--resume",)), (link, ("--resume",))):
+        result = predict(tiny_model, photos, "--out", name, *more)
+        assert (result.exit_code, f"{name}: another run writes to it; wait for" in result.stderr) == (2, True)
+    code, _, _ = finish(process)
+    assert code == 0
+    assert [Path(row["path"]).name for row in rows_of(out.read_text("utf-8"))] == ["red.png"] + ["blue.png"] * 4 * GROUP
+    assert {path.name for path in tmp_path.iterdir()} == {"b.png", "link.csv", "rows.csv"}
+
+
+@posix
+def test_a_file_without_a_lock_is_written(
+    tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import fcntl
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert predict(tiny_model, photos, "--out", tmp_path / "rows.csv").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert predict(tiny_model, photos, "--out", os.devnull, "--format", "csv").exit_code == 0
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    process = start(tiny_model, photos, "--out", pipe)
+    assert pipe.read_bytes().count(b"\n") == 1 + len(COLOURS)
+    assert finish(process)[0] == 0
+
+
 WILD = ["comma,.png", 'quote".png', "größe.png", "plain.png"] + ["line\nbreak.png", "\r.png"] * (os.name == "posix")
 
 

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 import click
 
 from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
-from clothing_classifier.cli.table import ERRORS, LAYOUTS, Kept, Layout, arrange, make_writer, read_kept, spare_input
+from clothing_classifier.cli.table import (
+    ERRORS,
+    LAYOUTS,
+    Kept,
+    Layout,
+    arrange,
+    hold,
+    make_writer,
+    read_kept,
+    spare_input,
+)
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -101,6 +111,8 @@ def command(
     top = min(top, len(classifier.labels))
     passed_over = Counter[str]()
     found: Iterator[str | PhotoError] = find_photos(_listed(photos), passed_over)
+    if out is not None:
+        click.get_current_context().with_resource(hold(out))
     kept, order = Kept(), array("Q")
     if resume and out is not None and out.is_file():
         kept = read_kept(out, layout, top, frozenset(classifier.labels), classifier.threshold)

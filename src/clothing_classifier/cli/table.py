@@ -11,7 +11,7 @@ import textwrap
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -185,6 +185,56 @@ def spare_input(out: Path, given: Iterable[str]) -> None:
             read = os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)
             if out.is_file() and os.path.samestat(read, out.stat()):
                 raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
+
+
+@contextmanager
+def hold(out: Path) -> Iterator[None]:
+    """Keep a file to this run while it writes there: the rows of two at once would be mixed.
+
+    What is locked is a hidden file beside it, since `arrange` replaces the file itself; the lock ends with the run,
+    however that ends. Nothing is held of a pipe or a device, nor where no such file can be made or locked.
+
+    Raises:
+        ClickException: another run holds it.
+    """
+    lock = Path(os.path.realpath(out))  # two links to one file have one lock
+    lock = lock.with_name(f".{lock.name}.lock")
+    with ExitStack() as stack:
+        if out.is_file() or not out.exists():
+            with suppress(OSError):
+                number = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+                if os.name == "nt":  # an open file is not removed there, and so this one only if nobody else has it
+                    stack.callback(_remove, lock)
+                stack.callback(os.close, number)
+                if not _lock(number, lock):
+                    raise click.ClickException(
+                        f"{printable(str(out))}: another run writes to it; wait for its end, or choose another --out"
+                    )
+                stack.callback(_remove, lock)  # before it is closed, so that nobody else holds what is removed
+        yield
+
+
+def _lock(number: int, lock: Path) -> bool:
+    """Lock an open file, where that can be done; return whether nobody else has done so."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(number), lock.stat())
+    except (BlockingIOError, PermissionError, FileNotFoundError):  # the last: who had it has just removed it
+        return False
+    except (OSError, ImportError):  # a file system without locks
+        return True
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
 
 
 @dataclass(frozen=True, slots=True)
