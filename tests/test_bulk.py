@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import Counter
@@ -234,6 +235,58 @@ def test_rows_come_before_further_paths_are_waited_for() -> None:
     rows = predict_photos(Scripted(len), come(), threads=1)
     assert [next(rows).path for _ in range(2 * GROUP)] == [f"{number}.jpg" for number in range(2 * GROUP)]
     rows.close()
+
+
+@pytest.mark.parametrize("count", [1, GROUP, 3 * GROUP + 1])
+def test_slow_photos_are_not_waited_for(count: int) -> None:
+    """As where a folder is watched: each row is there while the next photo is still to come."""
+    shown, ended = threading.Semaphore(0), False
+    sizes: list[int] = []
+
+    class Counting(Scripted):
+        def compute_probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            sizes.append(len(pixels))
+            return super().compute_probabilities(pixels)
+
+    def come() -> Iterator[str]:
+        nonlocal ended
+        for _ in range(2):
+            for number in range(count):
+                yield f"{number}.jpg"
+            for _ in range(count):
+                ended |= not shown.acquire(timeout=30)
+        yield "last.jpg"
+        raise OSError("the list cannot be read on")
+
+    rows = predict_photos(Counting(len), come(), threads=2, slow=True)
+    for number in (*range(count), *range(count)):
+        assert next(rows).path == f"{number}.jpg"
+        shown.release()
+    with pytest.raises(OSError, match="the list cannot be read on"):
+        list(rows)
+    assert not ended
+    assert max(sizes) == min(count, GROUP), "photos that come together are computed together"
+
+
+def test_a_stopped_run_waits_for_no_slow_photo() -> None:
+    never = threading.Event()
+
+    def come() -> Iterator[str]:
+        yield "first.jpg"
+        never.wait(30)
+
+    rows = predict_photos(Scripted(len), come(), threads=1, slow=True)
+    assert next(rows).path == "first.jpg"
+    rows.close()
+    (waiting,) = (thread for thread in threading.enumerate() if thread.name == "photos")
+    never.set()
+    waiting.join(30)
+    rows = predict_photos(Scripted(len), itertools.repeat("red.jpg"), threads=1, slow=True)
+    next(rows)
+    (taking,) = (thread for thread in threading.enumerate() if thread.name == "photos")
+    rows.close()
+    taking.join(30)
+    assert not taking.is_alive()
 
 
 def test_a_run_that_is_stopped_leaves_no_threads(classifier: Classifier, photos: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import stat
@@ -378,6 +379,22 @@ def test_a_file_without_a_lock_is_written(
     process = start(tiny_model, photos, "--out", pipe)
     assert pipe.read_bytes().count(b"\n") == 1 + len(COLOURS)
     assert finish(process)[0] == 0
+
+
+@posix
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_a_watched_folder_shows_each_row_when_it_is_done(tiny_model: Path, photos: Path, end: bytes) -> None:
+    process = start(tiny_model, "-", "--format", "jsonl", stdin=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    for label in ("red", "blue", "green"):
+        process.stdin.write(os.fsencode(photos / f"{label}.png") + end)
+        process.stdin.flush()
+        assert select.select([process.stdout], [], [], 60)[0], "its row is waited for"
+        assert json.loads(process.stdout.readline())["label"] == label
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert (code, err.strip().startswith(b"Stopped."), err.strip().count(b"\n")) == (130, True, 0)
 
 
 WILD = ["comma,.png", 'quote".png', "größe.png", "plain.png"] + ["line\nbreak.png", "\r.png"] * (os.name == "posix")

@@ -6,9 +6,11 @@ import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, Queue, SimpleQueue
+from threading import Thread
 from typing import Final
 
 import numpy as np
@@ -27,6 +29,9 @@ GROUP_ELSEWHERE: Final = 16
 _AHEAD: Final = 8
 """Groups under way or done, for each worker. Rows keep their order, and a photo may take as long as twenty others: with
 two groups a worker, eight workers stood still two fifths of the time where one photo in twenty was HEIC."""
+
+_MOMENT: Final = 0.05
+"""Seconds that a group waits for its next photo, and finished rows for what may come, where photos come slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,11 @@ def find_photos(paths: Iterable[str], passed_over: Counter[str] | None = None) -
 
 
 def predict_photos(
-    classifier: Classifier, photos: Iterable[str | PhotoError], *, threads: int | None = None
+    classifier: Classifier,
+    photos: Iterable[str | PhotoError],
+    *,
+    threads: int | None = None,
+    slow: bool = False,
 ) -> Generator[Row, None, None]:
     """Classify photos, several at the same time.
 
@@ -84,6 +93,8 @@ def predict_photos(
         classifier: the model; fastest if it was loaded as `share_cores` says.
         photos: paths, which are taken a little ahead of the rows; the errors of `find_photos` become rows.
         threads: how many threads work, each on a few photos; by default one for each core.
+        slow: whether the photos may be long in coming, as those of a list that another program still writes: a thread
+            takes them, and no row waits for the next photo. It is not waited for at the end.
 
     Yields:
         A row for each photo, in their order. A photo that cannot be read is a row with its reason.
@@ -93,13 +104,13 @@ def predict_photos(
         TypeError: it is one path and not several.
     """
     _require_several(photos)
-    source = iter(photos)
     workers = threads or share_cores()[0]
     size = GROUP if classifier.provider == "cpu" else GROUP_ELSEWHERE
     waiting: deque[Future[list[Row]]] = deque()
     finished: SimpleQueue[Future[list[Row]]] = SimpleQueue()
     under_way, ended = 0, False
     pool = ThreadPoolExecutor(workers, "predict")
+    groups = (_take_slowly if slow else _take)(photos, size)
     try:
         while True:
             while waiting and waiting[0].done():
@@ -109,19 +120,66 @@ def predict_photos(
                 under_way -= 1
             # One group for each worker, and the next one. No more are taken: who writes the paths may be slow.
             if not ended and under_way < 2 * workers and len(waiting) < _AHEAD * workers:
-                if group := list(islice(source, size)):
+                group = next(groups, None)
+                if group:
                     waiting.append(pool.submit(_predict, classifier, group))
                     waiting[-1].add_done_callback(finished.put)
                     under_way += 1
-                else:
-                    ended = True
+                ended = group is None
             elif waiting:
                 finished.get()
                 under_way -= 1
             else:
                 return
     finally:
+        groups.close()
         pool.shutdown(cancel_futures=True)
+
+
+def _take(photos: Iterable[str | PhotoError], size: int) -> Generator[list[str | PhotoError], None, None]:
+    source = iter(photos)
+    while group := list(islice(source, size)):
+        yield group
+
+
+def _take_slowly(photos: Iterable[str | PhotoError], size: int) -> Generator[list[str | PhotoError], None, None]:
+    """Yield photos in groups, each as soon as no further photo comes for a moment; an empty one where none came."""
+    taken: Queue[list[str | PhotoError] | BaseException | None] = Queue(4 * size)
+    stopped = False
+
+    def take() -> None:
+        end: BaseException | None = None
+        try:
+            for photo in photos:
+                taken.put([photo])
+                if stopped:
+                    return
+        except BaseException as error:  # it is raised where the rows are
+            end = error
+        taken.put(end)
+
+    Thread(target=take, name="photos", daemon=True).start()
+    group: list[str | PhotoError] = []
+    try:
+        while True:
+            more: list[str | PhotoError] | BaseException | None = []
+            with suppress(Empty):
+                more = taken.get(timeout=_MOMENT)
+            if isinstance(more, list):
+                group += more
+                if not more or len(group) == size:
+                    yield group
+                    group = []
+                continue
+            if group:
+                yield group
+            if more is not None:
+                raise more
+            return
+    finally:
+        stopped = True
+        with suppress(Empty):  # a thread that waits to hand over a photo ends
+            taken.get_nowait()
 
 
 def _require_several(paths: object) -> None:

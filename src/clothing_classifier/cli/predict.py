@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -129,7 +129,7 @@ def command(
             stream = out.open("a" if kept.rows else "w", encoding="utf-8", errors=ERRORS, newline="")
             stack.enter_context(stream)
         write = make_writer(layout, stream, classifier.labels, top, header=not kept.rows)
-        rows = predict_photos(classifier, found, threads=workers)
+        rows = predict_photos(classifier, found, threads=workers, slow="-" in photos)
         shown: Iterable[Row] = stack.enter_context(closing(rows))
         if sys.stderr.isatty() and not stream.isatty():
             new = _without_kept(find_photos(photos), kept, array("Q"))
@@ -239,7 +239,7 @@ def _listed(photos: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
-        for number, line in enumerate(_split(sys.stdin.buffer)):
+        for number, line in enumerate(_split(_standard_input())):
             if number == 0:
                 if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise click.UsageError("the list on standard input is in UTF-16; give it in UTF-8")
@@ -248,21 +248,32 @@ def _listed(photos: Iterable[str]) -> Iterator[str]:
                 yield _decode(line)
 
 
-def _split(listed: BinaryIO) -> Iterator[bytes]:
-    """Yield the paths of a list: a line each, or each with a zero byte after it, as ``find -print0`` writes."""
-    first = listed.readline()
-    if b"\0" not in first or first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        for line in chain([first], listed):
-            yield line.rstrip(b"\r\n")
-        return
-    rest = first
+def _standard_input() -> io.BufferedIOBase:
+    """Open standard input again, for a thread: while one reads `sys.stdin`, Python cannot close that and end."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # it is no file
+        return io.BytesIO(sys.stdin.buffer.read())
+
+
+def _split(listed: io.BufferedIOBase) -> Iterator[bytes]:
+    """Yield the paths of a list: a line each, or each with a zero byte after it, as ``find -print0`` writes.
+
+    Each is there as soon as it is written.
+    """
+    rest, more = b"", b"more"
+    while more and b"\n" not in rest and b"\0" not in rest:
+        more = listed.read1(2**16)
+        rest += more
+    first = rest.partition(b"\n")[0]
+    lines = b"\0" not in first or first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     while True:
-        *paths, rest = rest.split(b"\0")
-        yield from paths
-        if not (more := listed.read(2**16)):
+        *paths, rest = rest.split(b"\n" if lines else b"\0")
+        yield from (path.rstrip(b"\r") if lines else path for path in paths)
+        if not (more := listed.read1(2**16)):
             break
         rest += more
-    yield rest
+    yield rest.rstrip(b"\r") if lines else rest
 
 
 def _decode(path: bytes) -> str:
