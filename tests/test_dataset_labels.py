@@ -59,8 +59,9 @@ def test_what_is_true_goes_before_what_was_said(folder: Path) -> None:
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_spreadsheets_write_what_their_country_writes(folder: Path, delimiter: str, mark: str, end: str) -> None:
-    table = mark + end.join(f"{a}{delimiter}{b}" for a, b in (("file", "class"), ("a.jpg", "Röcke"))) + end
-    assert labels(read(folder, table)) == {"a.jpg": "Röcke"}
+    table = end.join(f"{a}{delimiter}{b}" for a, b in (("file", "class"), ("a.jpg", "Röcke"))) + end
+    for first in ("", f"sep={delimiter}{end}", f'"sep={delimiter}"{end}'):
+        assert labels(read(folder, mark + first + table)) == {"a.jpg": "Röcke"}
 
 
 def test_a_photo_counts_once_and_contradictions_not_at_all(folder: Path) -> None:

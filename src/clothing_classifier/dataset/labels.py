@@ -143,7 +143,7 @@ def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
     with _open(table) as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            next(reader)
+            _next_header(reader)
             for cells in reader:
                 line = reader.line_num
                 if not any(cell.strip() for cell in cells):
@@ -191,7 +191,7 @@ def _read_header(table: Path) -> tuple[str, list[str]]:
     for delimiter in _DELIMITERS:
         with _open(table) as file:
             try:
-                header = [name.strip().casefold() for name in next(csv.reader(file, delimiter=delimiter), [])]
+                header = [name.strip().casefold() for name in _next_header(csv.reader(file, delimiter=delimiter))]
             except csv.Error:
                 header = []
         if all(set(header) & set(columns) for columns in (PHOTO_COLUMNS, LABEL_COLUMNS)):
@@ -206,6 +206,13 @@ def _read_header(table: Path) -> tuple[str, list[str]]:
         f"{table}: its first line should name a column for the photo ({', '.join(PHOTO_COLUMNS)}) and one for its "
         f"label ({', '.join(LABEL_COLUMNS)}); it names: {told or 'nothing'}"
     )
+
+
+def _next_header(reader: Iterator[list[str]]) -> list[str]:
+    """Read the columns' names, after a line that tells Excel alone what lies between the cells: ``sep=;``."""
+    header = next(reader, [])
+    told = "".join(header).casefold()
+    return next(reader, []) if told.startswith("sep=") and len(told) <= len("sep=;") else header
 
 
 def _open(table: Path) -> TextIO:
