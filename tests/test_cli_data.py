@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from clothing_classifier.cli import main
-from clothing_classifier.dataset import check_dataset, read_manifest
+from clothing_classifier.dataset import Manifest, check_dataset, read_manifest
 
 ROWS = "image,sender_id,label,kids\na,1,Dress,False\nb,1,Hat,True\nc,2,Hat,\nd,2,Skip,\ne,3,Sofa,\ngone,3,Skip,\n"
 
@@ -130,11 +130,23 @@ def test_a_file_of_the_users_own_is_not_replaced_by_the_default(github: Path, he
     assert run("check", github).exit_code == 0, "an old manifest is replaced"
 
 
-def test_a_manifest_that_cannot_be_written_costs_no_report(github: Path, tmp_path: Path) -> None:
-    result = run("check", github, "--manifest", tmp_path / "none" / "manifest.csv")
-    assert result.exit_code == 2
-    assert "Used      3 photos" in result.stdout
-    assert "manifest.csv" in result.stderr
+def test_a_manifest_that_cannot_be_written_is_told_before_photos_are_opened(
+    github: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "none" / "manifest.csv"
+    result = run("check", github, "--manifest", manifest)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"Error: {manifest}: cannot be written (No such file or directory); name another place by --manifest\n"
+    )
+
+    def fill(self: Manifest, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "write", fill)
+    result = run("check", github, "--manifest", tmp_path / "full.csv")
+    assert (result.exit_code, "Used      3 photos" in result.stdout) == (2, True), "the report is there all the same"
+    assert f"{tmp_path / 'full.csv'}: cannot be written (No space left on device); name another" in result.stderr
 
 
 def test_the_size_of_kaggles_photos_may_be_chosen(github: Path) -> None:

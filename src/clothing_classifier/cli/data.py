@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,10 +69,13 @@ def check(folder: Path, size: Size | None, layout: str, manifest: Path | None) -
         if manifest is None:
             manifest = _DEFAULT_MANIFEST
             _require_own(manifest)
+        with _writing(manifest):  # before all photos are opened in vain
+            TemporaryFile(dir=manifest.parent).close()
         findings = check_dataset(folder, size=size, progress=progress.count)
         progress.end()
         print(json.dumps(findings.to_dict(), indent=2) if layout == "json" else _report(findings))
-        findings.manifest.write(manifest)
+        with _writing(manifest):
+            findings.manifest.write(manifest)
         click.echo(f"The manifest is {printable(str(manifest))}.", err=True)
         findings.require_classes()
 
@@ -206,6 +210,16 @@ def _require_own(manifest: Path) -> None:
         with manifest.open("rb") as file:
             if not file.readline().startswith(",".join(COLUMNS).encode()):
                 raise click.ClickException(f"{manifest}: is there and is no manifest; name another file by --manifest")
+
+
+@contextmanager
+def _writing(manifest: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(
+            f"{printable(str(manifest))}: cannot be written ({error.strerror}); name another place by --manifest"
+        ) from error
 
 
 # -------------------------------------------------------------------------------------------------------- progress
