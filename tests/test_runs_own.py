@@ -699,6 +699,13 @@ def test_a_run_is_not_made_among_its_classes(small: Path, tmp_path: Path) -> Non
     assert not (root / "config.json").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_photos_are_looked_at(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "runs" / "run"
+    with pytest.raises(RunError, match=r"run: cannot be made in .*file \(Not a directory\); choose another --out"):
+        train_own(OwnSettings(tmp_path / "none", out, small))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_no_class_is_judged_by_heads_that_never_saw_it(small: Path, tmp_path: Path, seed: int) -> None:
     """Each class is of two or three of few senders: in few folds, all of one class's would often be in the same one."""

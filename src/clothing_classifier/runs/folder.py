@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -65,6 +66,20 @@ def require_apart(out: Path, manifest: Manifest) -> None:
             f"{out}: lies in the folder of the photos, where folders are classes; choose an --out outside of it, and "
             "take that folder away if it is there"
         )
+
+
+def require_place(out: Path) -> None:
+    """Make sure that a run's folder can be made, or written to, before the photos are looked at for it.
+
+    Raises:
+        RunError: it cannot.
+    """
+    place = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
+    try:
+        TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        done = "written to" if place == out else f"made in {place}"
+        raise RunError(f"{out}: cannot be {done} ({error.strerror}); choose another --out") from error
 
 
 def claim(out: Path, config: dict[str, Any]) -> None:

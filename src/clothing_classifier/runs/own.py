@@ -48,6 +48,7 @@ from clothing_classifier.runs.folder import (
     claim,
     find_commit,
     require_apart,
+    require_place,
     to_json,
     write_bytes,
     write_table,
@@ -160,6 +161,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     size = _measure_base(base, classifier, settings.seed)
 
     reporter.stage("Checking the photos")
+    require_place(settings.out)
     findings = check_dataset(read_labels(settings.data, settings.photos), progress=reporter.progress)
     require_apart(settings.out, findings.manifest)
     findings.require_classes()

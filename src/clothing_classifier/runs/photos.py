@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from clothing_classifier.dataset import Manifest, Photo, read_dataset
 from clothing_classifier.resizing import Resizing
-from clothing_classifier.runs.folder import Reporter, require_apart
+from clothing_classifier.runs.folder import Reporter, require_apart, require_place
 from clothing_classifier.training.splits import number_senders
 
 if TYPE_CHECKING:
@@ -153,12 +153,13 @@ def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
     """Check the dataset, choose the approach's photos, and load them.
 
     Raises:
-        RunError: the run's folder lies among the classes' folders.
+        RunError: the run's folder cannot be made, or lies among the classes' folders.
         DatasetError, PhotoError: as their rooms say.
     """
     from clothing_classifier.training.pixels import load_pixels
 
     reporter.stage("Checking the photos")
+    require_place(settings.out)
     manifest = read_dataset(settings.data, progress=reporter.progress)
     require_apart(settings.out, manifest)
     counts = Counter(photo.label or "" for photo in manifest.kept)
