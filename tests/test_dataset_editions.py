@@ -315,7 +315,7 @@ def test_a_pipe_is_no_photo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "table", "message"),
     [
-        ((), None, "the folder is empty"),
+        ((), None, "the folder is empty; put a folder of photos for each class there, or"),
         ((".git/x", "Thumbs.db"), None, "the folder is empty"),
         (("README.md",), None, "no photos are recognised"),
         (("notes/a.txt", "more/b.txt"), None, "no photos are recognised"),

@@ -171,7 +171,10 @@ def _descend(folder: Path) -> tuple[Path, _Content]:
         raise DatasetError(f"{folder}: {reason}")
     found = _look(folder)
     if not any(found):
-        raise DatasetError(f"{folder}: the folder is empty; `clothing data fetch` downloads the dataset")
+        raise DatasetError(
+            f"{folder}: the folder is empty; put a folder of photos for each class there, or let `clothing data fetch` "
+            "download the Clothing dataset"
+        )
     passed = {_identity(folder)}
     while len(found.folders) == 1 and TABLE not in found.files and not found.photos:
         inner = folder / found.folders[0]
