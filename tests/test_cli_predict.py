@@ -196,6 +196,7 @@ def test_wrong_usage_is_code_2_and_names_what_is_wrong(tiny_model: Path, photos:
         ((photos, "--out", tmp_path / "none" / "rows.csv"), "rows.csv: its folder does not exist; make it, or"),
         ((empty, "--out", out), f"Error: {empty}: is a folder without photos"),
         ((tmp_path / "gone", empty, "--out", out), f"Error: {tmp_path / 'gone'}: does not exist; and so on, for all 2"),
+        (("", "--out", out), "Error: '': is an empty name, and names no photo"),
         ((photos, "--model", tmp_path / "none.onnx", "--out", out), "none.onnx: cannot be read"),
         ((photos, "--model", photos / "red.png", "--out", out), "red.png: is not an ONNX model"),
     ):

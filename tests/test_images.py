@@ -726,6 +726,7 @@ def test_folders_pipes_devices_and_missing_files(tmp_path: Path) -> None:
     cases: list[tuple[Path | str, str]] = [
         (tmp_path, "is a folder"),
         (tmp_path / "none.jpg", "does not exist"),
+        ("", "is an empty name"),
         (pipe, "is a pipe or a device"),
         ("/dev/zero", "is a pipe or a device"),
         (loop, "cannot be read"),

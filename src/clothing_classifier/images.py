@@ -205,7 +205,7 @@ def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
                     data = file.read(size + 1)
                 size = len(data)
         except FileNotFoundError as error:
-            raise _Unreadable("does not exist") from error
+            raise _Unreadable("does not exist" if os.fspath(source) else "is an empty name") from error
         except PermissionError as error:
             raise _Unreadable("may not be read: permission denied") from error
         except (OSError, ValueError) as error:  # ValueError: a path with a null character in it

@@ -191,7 +191,7 @@ def _require_photos(photos: Sequence[str]) -> None:
         if isinstance(first, PhotoError) and first.name == path:
             reasons.append(f"{path}: {first.reason}")
         elif isinstance(first, str) and not os.path.lexists(first):
-            reasons.append(f"{path}: does not exist")
+            reasons.append(f"{path}: does not exist" if path else "'': is an empty name, and names no photo")
         else:
             return
     more = f"; and so on, for all {len(reasons)}" if len(reasons) > 1 else ""
