@@ -59,6 +59,13 @@ def run(*words: object, streams: str = "", packages: Path | None = None) -> subp
     )
 
 
+@pytest.mark.parametrize("name", ["train", "crossval"])
+def test_the_help_says_which_command_takes_a_table(name: str) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
+    told = " ".join(CliRunner().invoke(main, [name, "--help"]).stdout.split())
+    assert "photos per class; for `clothing train` without APPROACH also a table of labels." in told
+
+
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
 
 

@@ -73,7 +73,8 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 "--data",
                 required=True,
                 type=click.Path(exists=True, path_type=Path),
-                help="The dataset's folder, in any edition, or a folder with one folder of photos per class.",
+                help="The dataset's folder, in any edition, or a folder with one folder of photos per class; for "
+                "`clothing train` without APPROACH also a table of labels.",
             ),
             click.option(
                 "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
