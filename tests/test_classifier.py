@@ -240,6 +240,17 @@ def test_grey_and_transparent_pixels_are_read_as_such_a_file(classifier: Classif
         assert classifier.predict(pixels) == classifier.predict(encoded(Image.fromarray(pixels), "PNG"))
 
 
+def test_grey_pixels_may_have_a_channel_and_a_memoryview_may_be_pixels(classifier: Classifier) -> None:
+    photo = noise(1)[0]
+    assert classifier.predict(photo[:, :, :1]) == classifier.predict(photo[:, :, 0])
+    assert classifier.predict_batch(noise(3)[..., :1]) == [classifier.predict(grey[:, :, 0]) for grey in noise(3)]
+    assert classifier.predict(memoryview(photo)) == classifier.predict(photo)
+    content = encoded(plain("red"), "PNG")
+    assert classifier.predict(memoryview(content)) == classifier.predict(content)
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\] .* not float32 \[4, 6\]"):
+        classifier.predict(memoryview(np.zeros((4, 6), np.float32).data))
+
+
 def test_a_column_of_paths_is_several_photos(classifier: Classifier, tmp_path: Path) -> None:
     paths = [tmp_path / f"{label}.png" for label in COLOURS]
     for path in paths:
@@ -382,6 +393,27 @@ def test_threads_are_counted(tiny_model: Path) -> None:
     assert Classifier.load(tiny_model, threads=2).predict(plain("red")).label == "red"
     with pytest.raises(ValueError, match="at least one thread"):
         Classifier.load(tiny_model, threads=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("threads", 1.5, "threads must be a whole number, not 1.5"),
+        ("threads", "2", "threads must be a whole number, not '2'"),
+        ("threshold", "0.5", "the threshold must be a number, not '0.5'"),
+    ],
+)
+def test_what_is_no_number_is_named(tiny_model: Path, argument: str, value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Classifier.load(tiny_model, **{argument: value})
+    numbers: Any = {"threads": np.int64(1), "threshold": np.float32(0.5)}
+    assert Classifier.load(tiny_model, **{argument: numbers[argument]}).predict(plain("red")).sure
+
+
+def test_a_list_is_no_array_of_pixels(classifier: Classifier) -> None:
+    for compute in (classifier.run, classifier.compute_probabilities):
+        with pytest.raises(TypeError, match=r"the pixels must be an array, uint8 \[N, 12, 8, 3\], not list"):
+            compute([1])  # type: ignore[arg-type]
 
 
 def test_a_provider_that_nobody_knows_is_refused_with_those_that_there_are(tiny_model: Path) -> None:

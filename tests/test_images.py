@@ -875,6 +875,12 @@ def test_limits_are_checked() -> None:
             Limits(**values)
 
 
+@pytest.mark.parametrize(("name", "value"), [("max_pixels", 1e6), ("max_bytes", "9")])
+def test_limits_are_whole_numbers(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, not {value!r}"):
+        Limits(**{name: value})
+
+
 # ------------------------------------------------------------------------------------------------ damaged, hostile
 
 EVERY = LOSSY | {f"{name}, noise": data for name, data in LOSSLESS.items()} | {"HEIC, 2": heic("quadrants_turned")}

@@ -9,8 +9,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
+from types import NoneType
 from typing import Any, Final, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
@@ -46,7 +48,8 @@ Photo: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | npt.NDArray[np.uint8]
 )
 """A path, a file's bytes, an open file, a Pillow picture, or the pixels of an upright picture, ``uint8``: ``[H, W, 3]``
-(RGB), ``[H, W, 4]`` (RGBA) or ``[H, W]`` (grey)."""
+(RGB), ``[H, W, 4]`` (RGBA), ``[H, W]`` or ``[H, W, 1]`` (grey). A `memoryview` of one dimension is a file's
+bytes; of more, it is pixels."""
 
 _INPUT: Final = "pixels"
 _OUTPUTS: Final = ("probabilities", "embedding", "evidence")
@@ -122,6 +125,7 @@ class Classifier:
     Raises:
         ModelError: the model cannot be run, or not as asked, or does not take and give what its card says.
         ValueError: the threshold is not from 0 to 1, ``threads`` is below 1, or there is no such provider.
+        TypeError: the threshold is no number, or ``threads`` no whole one.
     """
 
     def __init__(
@@ -133,6 +137,10 @@ class Classifier:
         threads: int | None = None,
         provider: Choice = "auto",
     ) -> None:
+        if not isinstance(threshold, (Real, NoneType)):
+            raise TypeError(f"the threshold must be a number, not {threshold!r}")
+        if not isinstance(threads, (Integral, NoneType)):
+            raise TypeError(f"threads must be a whole number, not {threads!r}")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"the threshold must be from 0 to 1, not {threshold}")
         if threads is not None and threads < 1:
@@ -167,7 +175,7 @@ class Classifier:
         Raises:
             ModelError: the file cannot be read, is not one of this project's, is damaged, of a newer version, or
                 cannot be run.
-            ValueError: as the class says.
+            ValueError, TypeError: as the class says.
         """
         return cls(read_model(model), limits=limits, threshold=threshold, threads=threads, provider=provider)
 
@@ -219,11 +227,14 @@ class Classifier:
             TypeError: it is none of what a `Photo` may be.
             ValueError: an array is not ``uint8`` of one of the shapes that a `Photo` may have.
         """
+        if isinstance(photo, memoryview) and photo.ndim != 1:
+            photo = np.asarray(photo)
         if isinstance(photo, np.ndarray):
-            if photo.dtype != np.uint8 or photo.ndim < 2 or photo.shape[2:] not in ((), (3,), (4,)) or not photo.size:
-                shapes = "[H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (grey)"
+            shaped = photo.ndim >= 2 and photo.shape[2:] in ((), (1,), (3,), (4,))
+            if photo.dtype != np.uint8 or not shaped or not photo.size:
+                shapes = "[H, W, 3] (RGB), [H, W, 4] (RGBA), [H, W] or [H, W, 1] (grey)"
                 raise ValueError(f"a photo's pixels are uint8 {shapes}, not {photo.dtype} {list(photo.shape)}")
-            photo = Image.fromarray(photo)
+            photo = Image.fromarray(photo[:, :, 0] if photo.shape[2:] == (1,) else photo)
             if photo.mode == "RGB":
                 return resize(photo, self.card.resizing)
         if isinstance(photo, Image.Image):
@@ -245,6 +256,7 @@ class Classifier:
 
         Raises:
             ValueError: the array's type or shape is not the model's.
+            TypeError: it is no array.
             ModelError: the model fails, or gives what no model of its card can give.
         """
         output = Output(*self._compute(_OUTPUTS, pixels))
@@ -262,15 +274,17 @@ class Classifier:
             ``float32 [N, classes]``, the same that `run` gives.
 
         Raises:
-            ValueError, ModelError: as `run` does.
+            ValueError, TypeError, ModelError: as `run` does.
         """
         return self._compute(_OUTPUTS[:1], pixels)[0]
 
     def _compute(self, names: Sequence[str], pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
         """Return the outputs of these names, the probabilities first."""
         height, width = self.card.resizing.height, self.card.resizing.width
+        wanted = f"uint8 [N, {height}, {width}, 3]"
+        if not isinstance(pixels, np.ndarray):
+            raise TypeError(f"the pixels must be an array, {wanted}, not {type(pixels).__name__}")
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3) or not len(pixels):
-            wanted = f"uint8 [N, {height}, {width}, 3]"
             raise ValueError(f"the model takes {wanted}, N at least 1, not {pixels.dtype} {list(pixels.shape)}")
         try:
             with self._turn:

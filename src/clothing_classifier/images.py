@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from io import BytesIO
+from numbers import Integral
 from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -91,6 +92,7 @@ class Limits:
 
     Raises:
         ValueError: a limit is below 1.
+        TypeError: it is no whole number.
     """
 
     max_bytes: int = 64 * 2**20
@@ -98,6 +100,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, limit in (("max_bytes", self.max_bytes), ("max_pixels", self.max_pixels)):
+            if not isinstance(limit, Integral):
+                raise TypeError(f"{name} must be a whole number, not {limit!r}")
             if limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
 
