@@ -643,12 +643,18 @@ def test_a_photo_that_the_browser_cannot_show_is_shown_all_the_same(visit: Visit
     assert card(page, EXAMPLES[0].name).locator("img").get_attribute("src").startswith("blob:")  # type: ignore[union-attr]
 
 
-def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None:
+def look_at(visit: Visit, number: int) -> Page:
+    """Add three photos, and open one of them in the large view."""
     page = visit()
     pick(page, *EXAMPLES[:3])
     wait_until_done(page, 3)
-    focus(page, EXAMPLES[0].name)
+    focus(page, EXAMPLES[number].name)
     page.keyboard.press("Space")
+    return page
+
+
+def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None:
+    page = look_at(visit, 0)
     viewer = page.get_by_role("dialog", name=EXAMPLES[0].name)
     expect(viewer).to_be_visible()
     expect(viewer).to_contain_text("1 of 3")
@@ -667,11 +673,7 @@ def test_a_closer_look(visit: Visit, predictions: dict[str, Prediction]) -> None
 
 
 def test_what_was_done_in_the_large_view_can_be_undone_there(visit: Visit) -> None:
-    page = visit()
-    pick(page, *EXAMPLES[:3])
-    wait_until_done(page, 3)
-    focus(page, EXAMPLES[0].name)
-    page.keyboard.press("Space")
+    page = look_at(visit, 0)
     undo = page.locator("#toast").get_by_role("button", name="Undo")
     page.keyboard.press("1")
     expect(page.locator("#viewer-verdict")).to_contain_text("Your answer")
@@ -690,11 +692,7 @@ def test_what_was_done_in_the_large_view_can_be_undone_there(visit: Visit) -> No
 
 
 def test_the_large_view_keeps_the_keyboard_at_its_ends(visit: Visit) -> None:
-    page = visit()
-    pick(page, *EXAMPLES[:3])
-    wait_until_done(page, 3)
-    focus(page, EXAMPLES[1].name)
-    page.keyboard.press("Space")
+    page = look_at(visit, 1)
     place = page.locator("#viewer-place")
     for key, at in (("ArrowLeft", 1), ("ArrowLeft", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowRight", 3)):
         page.keyboard.press(key)

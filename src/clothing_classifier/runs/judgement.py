@@ -56,7 +56,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
         RunError: a folder holds no finished cross-validation, or one of something else.
     """
     from clothing_classifier.evaluation.metrics import score_sure, share_interval
-    from clothing_classifier.training.calibration import find_sure, fit_temperature, promise_across
+    from clothing_classifier.training.calibration import find_promised, fit_temperature, promise_across
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
     protocols = [run.protocol for run in runs]
@@ -65,7 +65,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     strictest = runs[0]
     given = strictest.probabilities, strictest.truth, strictest.folds
     promise = promise_across(*given)
-    sure = find_sure(*given, choose=lambda *others: promise_across(*others).threshold)
+    sure = find_promised(*given)
     right = (strictest.probabilities.argmax(1) == strictest.truth)[sure]
     interval = share_interval(right, strictest.senders[sure]) if sure.any() else None
     folds = strictest.metrics["protocol"]

@@ -218,7 +218,7 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
             )
         features = Pyramid(backbone, sides=approach.sides, height=height, width=width)
         if approach.recipe.epochs and approach.recipe.small:  # some take photos of one size, and not of others
-            height, width = (round(approach.recipe.small_side * side) for side in (height, width))
+            height, width = approach.recipe.shrink(height, width)
             with torch.no_grad():
                 features.eval()(torch.zeros(1, 3, height, width))
             features.train()

@@ -141,15 +141,20 @@ def promise_across(probabilities: Floats, truth: Integers, folds: Integers) -> P
     Returns:
         The threshold, and the share and accuracy across folds; kept only if the promise was kept there.
     """
-
-    def choose(probabilities: Floats, truth: Integers, folds: Integers) -> float:
-        return choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds)).threshold
-
-    sure = find_sure(probabilities, truth, folds, choose)
+    sure = find_promised(probabilities, truth, folds)
     accuracy = float((probabilities.argmax(1) == truth)[sure].mean()) if sure.any() else 0.0
-    chosen = choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds))
+    chosen = _choose_across(probabilities, truth, folds)
     kept = chosen.kept and accuracy >= PROMISE and int(sure.sum()) >= FEWEST_ANSWERS
     return Promise(chosen.threshold, PROMISE, kept, round(accuracy, 4), round(float(sure.mean()), 4), len(truth))
+
+
+def find_promised(probabilities: Floats, truth: Integers, folds: Integers) -> npt.NDArray[np.bool_]:
+    """Return which answers `promise_across` tells of, ``bool [N]``; arguments are its."""
+    return find_sure(probabilities, truth, folds, lambda *others: _choose_across(*others).threshold)
+
+
+def _choose_across(probabilities: Floats, truth: Integers, folds: Integers) -> Promise:
+    return choose_threshold(probabilities, truth, _choose_aim(probabilities, truth, folds))
 
 
 def find_sure(

@@ -124,8 +124,8 @@ def fit(
     steps = max(1, len(labels) // recipe.batch_size)
 
     def choose_size(own: int) -> tuple[int, int]:
-        side = recipe.small_side if own < recipe.small * recipe.epochs else 1.0
-        return round(train[0].shape[1] * side), round(train[0].shape[2] * side)
+        height, width = train[0].shape[1:3]
+        return recipe.shrink(height, width) if own < recipe.small * recipe.epochs else (height, width)
 
     def begin_learning() -> None:
         network.train()

@@ -96,3 +96,7 @@ class Recipe:
     def all_epochs(self) -> int:
         """Epochs of all members together."""
         return self.members * self.epochs
+
+    def shrink(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the first epochs' photos."""
+        return round(height * self.small_side), round(width * self.small_side)
