@@ -26,6 +26,7 @@ from clothing_classifier import Classifier
 from clothing_classifier.bulk import _AHEAD, GROUP
 from clothing_classifier.classifier import Prediction
 from clothing_classifier.cli import main
+from clothing_classifier.cli.table import hold
 from clothing_classifier.evaluation.labelled import Evaluation
 from clothing_classifier.taxonomy import is_printable
 from clothing_classifier.training.packing import pack
@@ -365,6 +366,18 @@ def test_two_models_meet_on_the_same_photos(
     assert all(row == {"difference": 0, "interval": [0, 0]} for row in same.values())
     text = " ".join(evaluate(tiny_model, data, "--against", tiny_model).stdout.split())
     assert "Which of them is better by weighted F1, these photos do not show beyond chance." in text
+
+
+@posix
+def test_two_runs_do_not_write_to_one_file(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    assert evaluate(tiny_model, folder, "--out", out).exit_code == 0
+    written = out.read_bytes()
+    with hold(out):
+        result = evaluate(tiny_model, folder, "--out", out)
+    assert (result.exit_code, f"{out}: another run writes to it; wait for" in result.stderr) == (2, True)
+    assert out.read_bytes() == written
+    assert evaluate(tiny_model, folder, "--out", out).exit_code == 0
 
 
 def test_what_either_of_two_models_learned_from_is_left_out(

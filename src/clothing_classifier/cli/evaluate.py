@@ -17,6 +17,7 @@ from clothing_classifier.cli.table import (
     ERRORS,
     describe_classes,
     describe_entry,
+    hold,
     list_some,
     make_judged_writer,
     spare_input,
@@ -161,6 +162,7 @@ def command(
     with ExitStack() as stack:
         write = None
         if out is not None:
+            stack.enter_context(hold(out))
             stream = stack.enter_context(out.open("w", encoding="utf-8", errors=ERRORS, newline=""))
             write = make_judged_writer(stream)
         paths = (str(listing.root / photo.path) for photo in photos)
