@@ -29,6 +29,7 @@ from clothing_classifier.evaluation.metrics import confusion, score
 from clothing_classifier.runs import RunError, Settings, cross_validate
 from clothing_classifier.runs.folder import Silent, find_commit
 from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.calibration import soften
 from clothing_classifier.training.splits import assign_folds
 
 CLASSES = ("Dress", "Hat", "Shorts", "Skirt")
@@ -157,6 +158,20 @@ def test_the_figures_follow_from_the_predictions(run: Path) -> None:
     assert last["risk"] == pytest.approx(1 - expected["accuracy"], abs=1e-4)
     assert metrics["cost"]["parameters"] > 1e6
     assert metrics["cost"]["bytes"] > 4 * metrics["cost"]["parameters"]
+
+
+def test_each_fold_is_calibrated_and_doubted_by_the_others(run: Path) -> None:
+    rows = read(run / "predictions.csv")
+    folds = np.array([int(row["fold"]) for row in rows])
+    probabilities = np.array([[float(row[label]) for label in CLASSES] for row in rows])
+    found = [np.load(run / f"fold-{fold}.npz") for fold in range(3)]
+    temperatures = json.loads((run / "metrics.json").read_text())["temperatures"]
+    for fold, (own, temperature) in enumerate(zip(found, temperatures, strict=True)):
+        others = np.concatenate([other["residuals"] for other in found if other is not own])
+        doubt = np.maximum(1, own["residuals"] / max(1, np.quantile(others, 0.9)))
+        wanted = soften(own["logits"] / doubt[:, None], temperature)
+        np.testing.assert_allclose(probabilities[folds == fold], wanted, atol=1e-4)
+    assert any((own["residuals"] > 1).any() for own in found)
 
 
 def test_evidence_is_kept_of_mistakes_and_adds_up_to_their_margin(run: Path) -> None:

@@ -97,10 +97,15 @@ def test_calibration_comes_from_the_folds_that_share_no_sender(run: Path, crossv
     labels = json.loads((sender / "config.json").read_text())["labels"]
     folds = np.array([int(row["fold"]) for row in rows])
     truth = np.array([labels.index(row["label"]) for row in rows])
-    logits = np.empty((len(rows), len(labels)), np.float32)
+    logits, residuals = np.empty((len(rows), len(labels)), np.float32), np.empty(len(rows))
     for fold in range(3):
-        logits[folds == fold] = np.load(sender / f"fold-{fold}.npz")["logits"]
+        found = np.load(sender / f"fold-{fold}.npz")
+        logits[folds == fold], residuals[folds == fold] = found["logits"], found["residuals"]
     card = Classifier.load(run / "model.onnx").card
+    limit = max(1.0, np.quantile(residuals, 0.9))
+    assert (residuals > limit).any()
+    assert card.training["residual"]["limit"] == pytest.approx(limit, abs=1e-4)
+    logits /= np.maximum(1, residuals / limit)[:, None]
     assert card.temperature == pytest.approx(fit_temperature(logits, truth))
     assert card.threshold == card.promise["threshold"]
     assert "no sender in two folds" in card.promise["measured_on"]

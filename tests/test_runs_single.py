@@ -23,6 +23,7 @@ from clothing_classifier.card import mark, read_model
 from clothing_classifier.dataset import read_manifest
 from clothing_classifier.runs import RunError, Settings, train
 from clothing_classifier.training.approaches import APPROACHES
+from clothing_classifier.training.calibration import soften
 from clothing_classifier.training.splits import SplitError
 
 CLASSES = ("kilt", "poncho", "sari")
@@ -120,6 +121,17 @@ def test_what_was_measured_is_what_the_file_says_of_the_photos(run: Path, datase
     for row, prediction in zip(rows, predictions, strict=True):
         for label, probability in prediction.top(len(CLASSES)):
             assert float(row[label]) == pytest.approx(probability, abs=2e-6)
+
+
+def test_strangers_are_doubted_and_hardly_any_photo_like_those_that_taught(run: Path, dataset: Path) -> None:
+    """The evidence is not doubted, so it tells what the answer would be."""
+    classifier = Classifier.load(run / "model.onnx")
+    strangers = [Image.new("RGB", (45, 60), colour) for colour in ("white", "black", "yellow", "cyan")]
+    for photos, least, most in ((strangers, 1.0, 1.0), (sorted(dataset.rglob("*.png")), 0.0, 0.2)):
+        output = classifier.run(np.stack([classifier.prepare(photo) for photo in photos]))
+        undoubted = soften(output.evidence.mean((2, 3)))
+        assert least <= (output.probabilities.max(1) < undoubted.max(1) - 1e-4).mean() <= most
+        np.testing.assert_array_equal(output.probabilities.argmax(1), undoubted.argmax(1))
 
 
 def test_the_same_seed_gives_the_same_run_and_a_finished_one_is_not_trained_again(

@@ -102,7 +102,8 @@ class Output:
         probabilities: ``float32 [N, classes]``, calibrated, in the order of the card's labels.
         embedding: ``float32 [N, D]``.
         evidence: ``float32 [N, classes, h, w]``: how much each cell of the picture adds to each class. The softmax of
-            its mean over the cells is the probabilities.
+            its mean over the cells is the probabilities, or surer than they are where the photo is unlike all that
+            taught the model.
     """
 
     probabilities: npt.NDArray[np.float32]

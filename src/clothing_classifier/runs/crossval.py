@@ -15,7 +15,7 @@
 =================== ====================================================================================
 
 Nothing is chosen on the photos that are reported: epochs are fixed, heads are chosen within the training folds, and
-the temperature that calibrates a fold comes from the other folds' photos.
+what calibrates a fold comes from the other folds' photos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -150,9 +150,10 @@ def _run_fold(
     device: torch.device,
     reporter: Reporter,
 ) -> None:
-    from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.fit import embed
     from clothing_classifier.training.learn import learn
     from clothing_classifier.training.networks import Normalisation
+    from clothing_classifier.training.subspace import fit_subspace
 
     teaching, judging = folds != fold, folds == fold
     # All folds start from the parameters that config.json names: a file, or the hub's, may be another by now.
@@ -176,15 +177,17 @@ def _run_fold(
     seconds = sum(row["seconds"] for row in curves) or time.monotonic() - started
     truth = loaded.truth[judging]
     if approach.frozen and views is not None:  # the backbone has said all that it has to say
-        logits = network.judge(views[0][judging])
+        taught, unseen = (network.standardise(views[0][part]) for part in (teaching, judging))
     else:
-        logits = compute_logits(network, loaded.pixels[judging])
+        taught, unseen = (embed(network, loaded.pixels[part]) for part in (teaching, judging))
+    logits = network.judge(unseen)
     mistakes, maps = _explain(network, loaded.pixels[judging], logits, truth, device)
     if fold == 0:  # before the fold's file is there: a run that goes on does not come here again
         _measure_cost(settings.out, network, loaded)
     write_arrays(
         fold_file(settings.out, fold),
         logits=logits,
+        residuals=fit_subspace(taught).measure(unseen),
         seconds=np.array(seconds),
         curves=np.array([[row[name] for name in CURVES] for row in curves]).reshape(-1, len(CURVES)),
         mistakes=np.flatnonzero(judging)[mistakes],
@@ -260,6 +263,7 @@ def _finish(
     logits = np.empty((len(folds), len(loaded.labels)), np.float32)
     for fold, result in enumerate(found):
         logits[folds == fold] = result["logits"]
+    residuals = gather_residuals(found, folds)
 
     shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
     evidence = np.full((len(folds), *shape), np.nan, np.float16)
@@ -276,7 +280,7 @@ def _finish(
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     return conclude(
         settings.out,
-        Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits),
+        Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits, residuals),
         protocol=protocol,
         seed=settings.seed,
         seconds=[float(result["seconds"]) for result in found],
@@ -308,6 +312,7 @@ class Judged:
         groups: number of each photo's sender, ``int64 [N]``.
         folds: the fold in which each photo was held out, ``int64 [N]``.
         logits: ``float32 [N, classes]``.
+        residuals: how strange each photo is, ``float32 [N]``, see `training.subspace`; ``None`` if it was not measured.
     """
 
     photos: Sequence[Photo]
@@ -316,6 +321,7 @@ class Judged:
     groups: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float32]
+    residuals: npt.NDArray[np.float32] | None = None
 
 
 def conclude(
@@ -349,12 +355,16 @@ def conclude(
     from clothing_classifier.evaluation.metrics import measure_folds
     from clothing_classifier.taxonomy import TOP_10
     from clothing_classifier.training.calibration import fit_temperature, soften
+    from clothing_classifier.training.subspace import choose_limit, doubt
 
-    folds, labels, truth, logits = judged.folds, judged.labels, judged.truth, judged.logits
-    probabilities = np.empty_like(logits)
+    folds, labels, truth = judged.folds, judged.labels, judged.truth
+    probabilities = np.empty_like(judged.logits)
     temperatures = []
     for fold in range(len(seconds)):
         own = folds == fold
+        logits = judged.logits
+        if judged.residuals is not None:
+            logits = doubt(logits, judged.residuals, choose_limit(judged.residuals[~own]))
         temperatures.append(fit_temperature(logits[~own], truth[~own]))
         probabilities[own] = soften(logits[own], temperatures[-1])
     predicted = probabilities.argmax(1)
@@ -386,6 +396,18 @@ def conclude(
         row["seconds"] = round(spent)
     write_bytes(out / "metrics.json", to_json(metrics))
     return metrics
+
+
+def gather_residuals(
+    found: Sequence[Mapping[str, npt.NDArray[Any]]], folds: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32] | None:
+    """Return how strange each photo is, ``float32 [N]``, from the folds' arrays; ``None`` if one does not tell."""
+    if not all("residuals" in result for result in found):
+        return None
+    residuals = np.empty(len(folds), np.float32)
+    for fold, result in enumerate(found):
+        residuals[folds == fold] = result["residuals"]
+    return residuals
 
 
 def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.runs.crossval import fold_file, read_fold
+from clothing_classifier.runs.crossval import fold_file, gather_residuals, read_fold
 from clothing_classifier.runs.folder import RunError, read_table
 from clothing_classifier.training.splits import number_senders
 
@@ -29,13 +29,15 @@ class Judgement:
     """What a model takes from the cross-validations of its recipe.
 
     Attributes:
-        temperature: that fits the out-of-fold logits of all photos best.
+        limit: of the residual, see `training.subspace`; ``None`` if it was not measured.
+        temperature: that fits the out-of-fold logits of all photos best, once strange photos are doubted.
         promise: the threshold chosen on all photos; its ``share`` and ``measured_accuracy`` are those of thresholds
             that were chosen for each fold on the other folds, and ``interval`` is the latter's.
         metrics: the figures by protocol, ``"sender folds"`` and ``"random folds"``.
         sources: protocol, command and commit of each cross-validation.
     """
 
+    limit: float | None
     temperature: float
     promise: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
@@ -57,6 +59,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     """
     from clothing_classifier.evaluation.metrics import score_sure, share_interval
     from clothing_classifier.training.calibration import find_promised, fit_temperature, promise_across
+    from clothing_classifier.training.subspace import choose_limit, doubt
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
     protocols = [run.protocol for run in runs]
@@ -68,10 +71,15 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     sure = find_promised(*given)
     right = (strictest.probabilities.argmax(1) == strictest.truth)[sure]
     interval = share_interval(right, strictest.senders[sure]) if sure.any() else None
+    limit, logits = None, strictest.logits
+    if strictest.residuals is not None:
+        limit = choose_limit(strictest.residuals)
+        logits = doubt(logits, strictest.residuals, limit)
     folds = strictest.metrics["protocol"]
     measured_on = f"{len(strictest.truth)} photos, each fold by thresholds chosen on the others; {folds}"
     return Judgement(
-        fit_temperature(strictest.logits, strictest.truth),
+        limit,
+        fit_temperature(logits, strictest.truth),
         {**asdict(promise), "interval": interval, "measured_on": measured_on},
         {
             f"{run.protocol} folds": {
@@ -96,6 +104,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
 class _Run:
     protocol: str
     logits: npt.NDArray[np.float32]
+    residuals: npt.NDArray[np.float32] | None
     probabilities: npt.NDArray[np.float64]
     truth: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
@@ -112,11 +121,13 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
         folds = np.array([int(row["fold"]) for row in rows])
         truth = np.array([labels.index(row["label"]) for row in rows])
         probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
+        found = [read_fold(fold_file(folder, fold)) for fold in range(config["folds"])]
         logits = np.empty(probabilities.shape, np.float32)
-        for fold in range(config["folds"]):
-            logits[folds == fold] = read_fold(fold_file(folder, fold))["logits"]
+        for fold, result in enumerate(found):
+            logits[folds == fold] = result["logits"]
+        residuals = gather_residuals(found, folds)
         senders = number_senders([row["sender"] or None for row in rows])
-        run = _Run(config["protocol"], logits, probabilities, truth, folds, senders, metrics)
+        run = _Run(config["protocol"], logits, residuals, probabilities, truth, folds, senders, metrics)
     except FileNotFoundError as error:
         raise RunError(
             f"{folder}: holds no finished cross-validation ({Path(error.filename).name} is missing); "

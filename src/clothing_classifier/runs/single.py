@@ -61,6 +61,7 @@ from clothing_classifier.training.splits import PARTS, split
 if TYPE_CHECKING:
     from clothing_classifier.training.approaches import Approach
     from clothing_classifier.training.networks import Classifying
+    from clothing_classifier.training.subspace import Subspace
 
 LICENCE = "Apache-2.0"
 
@@ -179,19 +180,24 @@ def _finish(
     from clothing_classifier.card import ModelCard
     from clothing_classifier.training.calibration import choose_threshold, fit_temperature, soften
     from clothing_classifier.training.export import export
-    from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.fit import embed
     from clothing_classifier.training.packing import pack, store_in_half
+    from clothing_classifier.training.subspace import attach, choose_limit, doubt, fit_subspace
 
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
     training: dict[str, Any] = {}
     chosen = interval = None
+    subspace = fit_subspace(embed(network, prepared.of("train")[0]))
     if judgement is not None:
-        temperature, promise = judgement.temperature, judgement.promise
+        limit, temperature, promise = judgement.limit, judgement.temperature, judgement.promise
         training["crossvals"] = judgement.sources
     else:
         pixels, truth = prepared.of("validation")
-        logits = compute_logits(network, pixels)
+        embeddings = embed(network, pixels)
+        residuals = subspace.measure(embeddings)
+        limit = choose_limit(residuals)
+        logits = doubt(network.judge(embeddings), residuals, limit)
         temperature = fit_temperature(logits, truth)
         chosen = choose_threshold(soften(logits, temperature), truth)
         promise = asdict(chosen)
@@ -229,7 +235,11 @@ def _finish(
         commit=find_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    graph = store_in_half(export(network, temperature, loaded.pixels[:16]))
+    graph = export(network, temperature, loaded.pixels[:16])
+    if limit is not None:
+        attach(graph.graph, subspace, limit)
+        training["residual"] = {"dimensions": len(subspace.basis), "limit": round(limit, 4)}
+    graph = store_in_half(graph)
     # What the temperature and the threshold were chosen on flatters them, too.
     taught = [photo.sha256 for photo, part in zip(loaded.photos, parts, strict=True) if part != "test"]
     rows: list[Sequence[Any]] = []
@@ -238,7 +248,7 @@ def _finish(
     unmeasured = settings.out / "unmeasured.onnx"
     try:
         write_bytes(unmeasured, pack(graph, card, taught))
-        training["half_precision"] = _compare(network, temperature, unmeasured, loaded.pixels)
+        training["half_precision"] = _compare(network, subspace, limit, temperature, unmeasured, loaded.pixels)
         if judgement is not None:
             metrics = judgement.metrics
         else:
@@ -260,15 +270,25 @@ def _finish(
 
 
 def _compare(
-    network: Classifying, temperature: float, model: Path, pixels: npt.NDArray[np.uint8]
+    network: Classifying,
+    subspace: Subspace,
+    limit: float | None,
+    temperature: float,
+    model: Path,
+    pixels: npt.NDArray[np.uint8],
 ) -> dict[str, float | int]:
     """Return what the file's float16 weights change, on photos spread over the data."""
     from clothing_classifier.classifier import Classifier
     from clothing_classifier.training.calibration import soften
-    from clothing_classifier.training.fit import compute_logits
+    from clothing_classifier.training.fit import embed
+    from clothing_classifier.training.subspace import doubt
 
     chosen = pixels[:: max(1, len(pixels) // _COMPARED)]
-    whole = soften(compute_logits(network, chosen), temperature)
+    embeddings = embed(network, chosen)
+    logits = network.judge(embeddings)
+    if limit is not None:
+        logits = doubt(logits, subspace.measure(embeddings), limit)
+    whole = soften(logits, temperature)
     classifier = Classifier.load(model)
     stored = np.concatenate(
         [classifier.compute_probabilities(chosen[i : i + _BATCH]) for i in range(0, len(chosen), _BATCH)]

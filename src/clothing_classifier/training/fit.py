@@ -216,15 +216,20 @@ def _measure_statistics(network: nn.Module, held: Set[str], batches: Iterable[Te
     network.eval()
 
 
-@torch.inference_mode()
 def compute_logits(network: Classifying, pixels: Pixels) -> npt.NDArray[np.float32]:
     """Return the logits ``float32 [N, classes]`` of ``pixels``, ``uint8 [N, H, W, 3]``, in full precision."""
+    return network.judge(embed(network, pixels))
+
+
+@torch.inference_mode()
+def embed(network: Classifying, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return the embeddings ``float32 [N, D]`` of ``pixels``, ``uint8 [N, H, W, 3]``, in full precision."""
     device = network.head.weight.device
     batches = [
-        network(_to_network(torch.from_numpy(pixels[start : start + _INFERENCE_BATCH]), device)).float().cpu()
+        network.embed(_to_network(torch.from_numpy(pixels[start : start + _INFERENCE_BATCH]), device)).mean((2, 3))
         for start in range(0, len(pixels), _INFERENCE_BATCH)
     ]
-    return torch.cat(batches).numpy() if batches else np.empty((0, network.head.out_features), np.float32)
+    return torch.cat(batches).float().cpu().numpy() if batches else np.empty((0, network.head.in_features), np.float32)
 
 
 def _to_network(pixels: Tensor, device: torch.device) -> Tensor:

@@ -119,6 +119,8 @@ def read_head(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
     producers = {name: node for node in model.graph.node for name in node.output}
     softmax = producers.get("probabilities")
     layer = producers.get(softmax.input[0]) if softmax is not None and softmax.op_type == "Softmax" else None
+    if layer is not None and layer.op_type == "Div":  # the logits of strange photos are divided, see `subspace`
+        layer = producers.get(layer.input[0])
     transposed = layer is not None and any(a.name == "transB" and a.i == 1 for a in layer.attribute)
     if layer is None or layer.op_type != "Gemm" or layer.input[0] != "embedding" or not transposed:
         raise graft.GraftError("a model's probabilities do not come from one linear layer; export it again")

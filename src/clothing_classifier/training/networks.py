@@ -94,20 +94,21 @@ class Classifying(nn.Module):
             self.head.weight.copy_(torch.from_numpy(weight))
             self.head.bias.copy_(torch.from_numpy(bias))
 
-    def judge(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return what this network, with an installed head, says of features from before it was installed.
+    def standardise(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the embeddings that features from before a head was installed have become by that.
 
         Args:
             features: ``float32 [N, D]``, as `compute_features` gives them; the backbone has not learned since.
-
-        Returns:
-            Logits, ``float32 [N, classes]``.
         """
-        given = torch.from_numpy(features)
+        if not isinstance(self.features, Pyramid):
+            return features
         with torch.inference_mode():
-            if isinstance(self.features, Pyramid):
-                given = (given - self.features.centre.cpu()) / self.features.spread.cpu()
-            return F.linear(given, self.head.weight.cpu(), self.head.bias.cpu()).numpy()
+            return ((torch.from_numpy(features) - self.features.centre.cpu()) / self.features.spread.cpu()).numpy()
+
+    def judge(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the logits, ``float32 [N, classes]``, of embeddings, ``float32 [N, D]``."""
+        with torch.inference_mode():
+            return F.linear(torch.from_numpy(embeddings), self.head.weight.cpu(), self.head.bias.cpu()).numpy()
 
 
 class Stages(nn.Module):
