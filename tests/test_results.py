@@ -184,6 +184,12 @@ def test_what_is_said_of_strangers_is_what_was_measured() -> None:
         assert 1 - row["named"] >= 2 * (1 - facts["garments"]), "far more often not sure than of a garment"
         if name != "dataset's Other":  # scarves and swimwear among them: garments, though of no class
             assert row["named"] < facts["garments"] / 2
+    others = [row for name, row in facts["strangers"].items() if name not in ("dataset's Other", "drawn")]
+    pictures = sum(row["pictures"] for row in others)
+    named = sum(row["pictures"] * row["named"] for row in others) / pictures
+    assert f"of {pictures:,} pictures without a garment it names {named:.0%}".replace("%", " %") in read_words(
+        "README.md"
+    )
 
 
 def test_frozen_features_reach_what_they_should() -> None:
