@@ -31,11 +31,13 @@ from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.runs import OwnSettings, RunError, train_own
 from clothing_classifier.runs.folder import to_json
-from clothing_classifier.runs.own import SHOWN, calibrate, find_copies, make_promise
+from clothing_classifier.runs.own import SHOWN, find_copies, fit_cautiously, make_promise
+from clothing_classifier.training.calibration import soften
 from clothing_classifier.training.graft import GraftError
 
 CLASSES = ("bow", "scarf", "tie")
 PHOTOS = 12
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 BLOCKED = ("torch", "torchvision", "timm", "onnxscript", "safetensors", "huggingface_hub", "kagglehub")
 
 
@@ -190,6 +192,21 @@ def test_its_head_is_folded_into_a_graph_that_still_gives_the_bases_embedding(ru
     logits = output.evidence.mean((2, 3))
     likelihood = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose(likelihood / likelihood.sum(1, keepdims=True), output.probabilities, atol=1e-4)
+
+
+def test_what_is_unlike_the_photos_that_taught_is_doubted(run: Path, wardrobe: Path) -> None:
+    """The evidence is not doubted, so it tells what the answer would be."""
+    own = Classifier.load(run / "model.onnx")
+    strangers = [EXAMPLES / f"{name}.jpg" for name in ("dress", "hat", "pants", "shoes", "t-shirt")]
+    doubted = []
+    for photos in (strangers, sorted(wardrobe.glob("*/*.png"))):
+        output = own.run(np.stack([own.prepare(photo) for photo in photos]))
+        undoubted = soften(output.evidence.mean((2, 3)))
+        np.testing.assert_array_equal(output.probabilities.argmax(1), undoubted.argmax(1))
+        doubted.append(float((output.probabilities.max(1) < undoubted.max(1) - 1e-4).mean()))
+    assert doubted[0] == 1
+    assert doubted[1] < 0.1
+    assert own.card.training["residual"]["limit"] >= 1
 
 
 def test_no_class_can_be_called_like_a_column_of_the_predictions(run: Path) -> None:
@@ -544,7 +561,7 @@ def test_few_photos_that_all_come_out_right_do_not_make_it_certain() -> None:
     for photos in (12, 120, 1200):
         labels = np.arange(photos) % 3
         logits = (4 * np.eye(3)[labels]).astype(np.float32)
-        likelihood = np.exp(logits / calibrate(logits, labels))
+        likelihood = np.exp(logits / fit_cautiously(logits, labels))
         confidence.append(float((likelihood / likelihood.sum(1, keepdims=True)).max(1).mean()))
     assert confidence == sorted(confidence)
     for photos, found in zip((12, 120, 1200), confidence, strict=True):

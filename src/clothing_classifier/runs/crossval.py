@@ -260,10 +260,9 @@ def _finish(
 ) -> dict[str, Any]:
     """Put the folds together, and measure."""
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
-    logits = np.empty((len(folds), len(loaded.labels)), np.float32)
-    for fold, result in enumerate(found):
-        logits[folds == fold] = result["logits"]
-    residuals = gather_residuals(found, folds)
+    # Folds from before residuals were measured know of nothing strange.
+    measured = all("residuals" in result for result in found)
+    residuals = gather(found, folds, "residuals") if measured else np.zeros(len(folds), np.float32)
 
     shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
     evidence = np.full((len(folds), *shape), np.nan, np.float16)
@@ -280,7 +279,9 @@ def _finish(
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     return conclude(
         settings.out,
-        Judged(loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, logits, residuals),
+        Judged(
+            loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, gather(found, folds, "logits"), residuals
+        ),
         protocol=protocol,
         seed=settings.seed,
         seconds=[float(result["seconds"]) for result in found],
@@ -312,7 +313,7 @@ class Judged:
         groups: number of each photo's sender, ``int64 [N]``.
         folds: the fold in which each photo was held out, ``int64 [N]``.
         logits: ``float32 [N, classes]``.
-        residuals: how strange each photo is, ``float32 [N]``, see `training.subspace`; ``None`` if it was not measured.
+        residuals: how strange each photo is, ``float32 [N]``, see `training.subspace`.
     """
 
     photos: Sequence[Photo]
@@ -321,7 +322,7 @@ class Judged:
     groups: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float32]
-    residuals: npt.NDArray[np.float32] | None = None
+    residuals: npt.NDArray[np.float32]
 
 
 def conclude(
@@ -354,19 +355,16 @@ def conclude(
     """
     from clothing_classifier.evaluation.metrics import measure_folds
     from clothing_classifier.taxonomy import TOP_10
-    from clothing_classifier.training.calibration import fit_temperature, soften
-    from clothing_classifier.training.subspace import choose_limit, doubt
+    from clothing_classifier.training.calibration import fit_calibration
 
-    folds, labels, truth = judged.folds, judged.labels, judged.truth
-    probabilities = np.empty_like(judged.logits)
+    folds, labels, truth, logits, residuals = judged.folds, judged.labels, judged.truth, judged.logits, judged.residuals
+    probabilities = np.empty_like(logits)
     temperatures = []
     for fold in range(len(seconds)):
         own = folds == fold
-        logits = judged.logits
-        if judged.residuals is not None:
-            logits = doubt(logits, judged.residuals, choose_limit(judged.residuals[~own]))
-        temperatures.append(fit_temperature(logits[~own], truth[~own]))
-        probabilities[own] = soften(logits[own], temperatures[-1])
+        calibration = fit_calibration(logits[~own], residuals[~own], truth[~own])
+        temperatures.append(calibration.temperature)
+        probabilities[own] = calibration.apply(logits[own], residuals[own])
     predicted = probabilities.argmax(1)
     write_table(
         out / "predictions.csv",
@@ -398,16 +396,19 @@ def conclude(
     return metrics
 
 
-def gather_residuals(
-    found: Sequence[Mapping[str, npt.NDArray[Any]]], folds: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32] | None:
-    """Return how strange each photo is, ``float32 [N]``, from the folds' arrays; ``None`` if one does not tell."""
-    if not all("residuals" in result for result in found):
-        return None
-    residuals = np.empty(len(folds), np.float32)
+def gather(
+    found: Sequence[Mapping[str, npt.NDArray[Any]]], folds: npt.NDArray[np.int64], name: str
+) -> npt.NDArray[np.float32]:
+    """Return what the folds' arrays say of their photos in the order of the photos, ``float32 [N, ...]``.
+
+    Raises:
+        KeyError: a fold does not have it.
+        ValueError: a fold has it of more or fewer photos.
+    """
+    gathered = np.empty((len(folds), *found[0][name].shape[1:]), np.float32)
     for fold, result in enumerate(found):
-        residuals[folds == fold] = result["residuals"]
-    return residuals
+        gathered[folds == fold] = result[name]
+    return gathered
 
 
 def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:

@@ -10,14 +10,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.runs.crossval import fold_file, gather_residuals, read_fold
+from clothing_classifier.runs.crossval import fold_file, gather, read_fold
 from clothing_classifier.runs.folder import RunError, read_table
 from clothing_classifier.training.splits import number_senders
+
+if TYPE_CHECKING:
+    from clothing_classifier.training.calibration import Calibration
 
 _SAME: Final = ("approach", "backbone", "recipe", "sides", "resizing", "labels", "weights")
 _LEFT_OUT: Final = ("reliability", "coverage", "temperatures", "cost", "training", "mean", "confusion", "subsets")
@@ -29,16 +32,14 @@ class Judgement:
     """What a model takes from the cross-validations of its recipe.
 
     Attributes:
-        limit: of the residual, see `training.subspace`; ``None`` if it was not measured.
-        temperature: that fits the out-of-fold logits of all photos best, once strange photos are doubted.
+        calibration: that fits the out-of-fold logits of all photos best.
         promise: the threshold chosen on all photos; its ``share`` and ``measured_accuracy`` are those of thresholds
             that were chosen for each fold on the other folds, and ``interval`` is the latter's.
         metrics: the figures by protocol, ``"sender folds"`` and ``"random folds"``.
         sources: protocol, command and commit of each cross-validation.
     """
 
-    limit: float | None
-    temperature: float
+    calibration: Calibration
     promise: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
     sources: list[dict[str, Any]]
@@ -58,8 +59,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
         RunError: a folder holds no finished cross-validation, or one of something else.
     """
     from clothing_classifier.evaluation.metrics import score_sure, share_interval
-    from clothing_classifier.training.calibration import find_promised, fit_temperature, promise_across
-    from clothing_classifier.training.subspace import choose_limit, doubt
+    from clothing_classifier.training.calibration import find_promised, fit_calibration, promise_across
 
     runs = sorted((_read(folder, config) for folder in folders), key=lambda run: run.protocol != "sender")
     protocols = [run.protocol for run in runs]
@@ -71,15 +71,10 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
     sure = find_promised(*given)
     right = (strictest.probabilities.argmax(1) == strictest.truth)[sure]
     interval = share_interval(right, strictest.senders[sure]) if sure.any() else None
-    limit, logits = None, strictest.logits
-    if strictest.residuals is not None:
-        limit = choose_limit(strictest.residuals)
-        logits = doubt(logits, strictest.residuals, limit)
     folds = strictest.metrics["protocol"]
     measured_on = f"{len(strictest.truth)} photos, each fold by thresholds chosen on the others; {folds}"
     return Judgement(
-        limit,
-        fit_temperature(logits, strictest.truth),
+        fit_calibration(strictest.logits, strictest.residuals, strictest.truth),
         {**asdict(promise), "interval": interval, "measured_on": measured_on},
         {
             f"{run.protocol} folds": {
@@ -104,7 +99,7 @@ def read_judgement(folders: Sequence[Path], config: dict[str, Any]) -> Judgement
 class _Run:
     protocol: str
     logits: npt.NDArray[np.float32]
-    residuals: npt.NDArray[np.float32] | None
+    residuals: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
     truth: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
@@ -122,10 +117,7 @@ def _read(folder: Path, wanted: dict[str, Any]) -> _Run:
         truth = np.array([labels.index(row["label"]) for row in rows])
         probabilities = np.array([[float(row[label]) for label in labels] for row in rows])
         found = [read_fold(fold_file(folder, fold)) for fold in range(config["folds"])]
-        logits = np.empty(probabilities.shape, np.float32)
-        for fold, result in enumerate(found):
-            logits[folds == fold] = result["logits"]
-        residuals = gather_residuals(found, folds)
+        logits, residuals = (gather(found, folds, name) for name in ("logits", "residuals"))
         senders = number_senders([row["sender"] or None for row in rows])
         run = _Run(config["protocol"], logits, residuals, probabilities, truth, folds, senders, metrics)
     except FileNotFoundError as error:

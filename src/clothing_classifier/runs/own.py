@@ -57,8 +57,9 @@ from clothing_classifier.runs.photos import SplitChoice
 from clothing_classifier.training.splits import PARTS, assign_folds
 
 if TYPE_CHECKING:
-    from clothing_classifier.training.calibration import Promise
+    from clothing_classifier.training.calibration import Calibration, Promise
     from clothing_classifier.training.head import Head
+    from clothing_classifier.training.subspace import Subspace
 
 APPROACH: Final = "own-classes"
 """What the card calls this way of training."""
@@ -199,7 +200,7 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
         labels=manifest.classes,
         resizing=base.card.resizing,
         threshold=promise.threshold,
-        temperature=learned.temperature,
+        temperature=learned.calibration.temperature,
         promise={**asdict(promise), "interval": learned.interval, "measured_on": learned.measured_on},
         metrics={part: _shorten(figures) for part, figures in metrics.items()},
         data={
@@ -229,6 +230,10 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
             "approach": APPROACH,
             "summary": "a linear head, solved for on the features of another model",
             "strength": learned.head.strength,
+            "residual": {
+                "dimensions": len(learned.subspace.basis),
+                "limit": round(learned.calibration.limit, 4),
+            },
             "command": settings.describe(protocol),
             "seconds": round(time.monotonic() - started),
         },
@@ -312,18 +317,25 @@ class _Photos:
         views = [view[chosen] for view in self.views]
         return fit_head(views, self.truth[chosen], self.groups[chosen], len(self.labels), seed=seed)
 
+    def span(self, chosen: npt.NDArray[np.bool_]) -> Subspace:
+        from clothing_classifier.training.subspace import fit_subspace
+
+        return fit_subspace(self.views[0][chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
     """A head, what calibrates it, and what it is worth.
 
     Attributes:
+        subspace: of the photos that the head learned from.
         interval: of the share of sure answers that are right, 95 %; ``None`` where none is sure.
         used: which photos the head, the temperature or the threshold come from, ``bool [N]``.
     """
 
     head: Head
-    temperature: float
+    subspace: Subspace
+    calibration: Calibration
     promise: Promise
     interval: list[float] | None
     used: npt.NDArray[np.bool_]
@@ -335,17 +347,19 @@ class _Learned:
 
 def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure_folds, score_sure
-    from clothing_classifier.training.calibration import find_sure, soften
+    from clothing_classifier.training.calibration import find_sure, fit_calibration
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
-    folds, logits = _judge_in_folds(photos, np.ones(len(truth), bool), settings.seed)
+    everything = np.ones(len(truth), bool)
+    folds, logits, residuals = _judge_in_folds(photos, everything, settings.seed)
     count = int(folds.max()) + 1
     probabilities = np.empty(logits.shape)
     temperatures = []
     for fold in range(count):
         judged = folds == fold
-        temperatures.append(calibrate(logits[~judged], truth[~judged]))
-        probabilities[judged] = soften(logits[judged], temperatures[-1])
+        calibration = fit_calibration(logits[~judged], residuals[~judged], truth[~judged], fit_cautiously)
+        temperatures.append(calibration.temperature)
+        probabilities[judged] = calibration.apply(logits[judged], residuals[judged])
     predicted = probabilities.argmax(1)
     sure = find_sure(probabilities, truth, folds, lambda given, labels, _: make_promise(given, labels).threshold)
     figures = measure_folds(
@@ -367,12 +381,12 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
             kept, folds.tolist(), photos.near.tolist(), predicted, probabilities, strict=True
         )
     ]
-    everything = np.ones(len(truth), bool)
     kept_here, interval = _show(photos, everything, sure, predicted == truth)
     promise = promise.judged(**figures["sure"], photos=len(truth))
     return _Learned(
         head=photos.solve(everything, settings.seed),
-        temperature=calibrate(logits, truth),
+        subspace=photos.span(everything),
+        calibration=fit_calibration(logits, residuals, truth, fit_cautiously),
         promise=replace(promise, kept=promise.kept and kept_here),
         interval=interval,
         used=everything,
@@ -385,22 +399,24 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
 
 def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure
-    from clothing_classifier.training.calibration import soften
+    from clothing_classifier.training.calibration import fit_calibration
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     parts = np.array([photo.part for photo in kept])
     teaching, judges = parts == "train", _choose_judges(photos.manifest)
-    head = photos.solve(teaching, settings.seed)
-    logits = head.compute_logits(photos.views[0])
-    calibrating, found, folds = parts == "validation", logits, 0
+    head, subspace = photos.solve(teaching, settings.seed), photos.span(teaching)
+    logits, residuals = head.compute_logits(photos.views[0]), subspace.measure(photos.views[0])
+    calibrating, folds = parts == "validation", 0
+    found, strangeness = logits, residuals
     if judges == "validation" or calibrating.sum() < min(CALIBRATING, teaching.sum()):
-        calibrating, (numbers, found) = teaching, _judge_in_folds(photos, teaching, settings.seed)
+        calibrating, (numbers, found, strangeness) = teaching, _judge_in_folds(photos, teaching, settings.seed)
         folds = int(numbers.max()) + 1
-    temperature = calibrate(found[calibrating], truth[calibrating])
-    promise = make_promise(soften(found[calibrating], temperature), truth[calibrating])
+    found, strangeness = found[calibrating], strangeness[calibrating]
+    calibration = fit_calibration(found, strangeness, truth[calibrating], fit_cautiously)
+    promise = make_promise(calibration.apply(found, strangeness), truth[calibrating])
     chosen_on = f"{'train' if folds else 'validation'} part, {int(calibrating.sum())}"
     chosen_on += f", in {folds} folds" if folds else ""
-    probabilities = soften(logits, temperature)
+    probabilities = calibration.apply(logits, residuals)
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[Sequence[Any]] = []
     for part in ("validation", "test"):
@@ -427,7 +443,8 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     promise = promise.judged(**metrics[judges]["sure"], photos=metrics[judges]["photos"])
     return _Learned(
         head=head,
-        temperature=temperature,
+        subspace=subspace,
+        calibration=calibration,
         promise=replace(promise, kept=promise.kept and kept_here),
         interval=interval,
         used=teaching | calibrating,
@@ -468,19 +485,22 @@ def _choose_judges(manifest: Manifest) -> str:
 
 def _judge_in_folds(
     photos: _Photos, among: npt.NDArray[np.bool_], seed: int
-) -> tuple[Integers, npt.NDArray[np.float32]]:
+) -> tuple[Integers, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Judge each of the photos by a head that learned from the other folds of them.
 
     Returns:
-        The fold of each photo, -1 for the others; and logits ``float32 [N, classes]``, of the others 0.
+        The fold of each photo, -1 for the others; logits ``float32 [N, classes]``, of the others 0; and likewise
+        residuals ``float32 [N]``, see `training.subspace`.
     """
     folds = np.full(len(photos.truth), -1)
     folds[among] = _assign(photos, among, seed)
-    logits = np.zeros((len(folds), len(photos.labels)), np.float32)
+    logits, residuals = np.zeros((len(folds), len(photos.labels)), np.float32), np.zeros(len(folds), np.float32)
     for fold in range(int(folds.max()) + 1):
         judged = folds == fold
-        logits[judged] = photos.solve(among & ~judged, seed).compute_logits(photos.views[0][judged])
-    return folds, logits
+        teaching, views = among & ~judged, photos.views[0][judged]
+        logits[judged] = photos.solve(teaching, seed).compute_logits(views)
+        residuals[judged] = photos.span(teaching).measure(views)
+    return folds, logits, residuals
 
 
 def find_copies(embeddings: Embeddings) -> Integers:
@@ -509,7 +529,7 @@ def find_copies(embeddings: Embeddings) -> Integers:
     return groups.astype(np.int64)
 
 
-def calibrate(logits: npt.NDArray[np.float32], labels: Integers) -> float:
+def fit_cautiously(logits: npt.NDArray[np.float32], labels: Integers) -> float:
     """Return the temperature for probabilities of few photos.
 
     Where a few photos all come out right, nothing less than certainty would make them most likely. So of each class one
@@ -710,11 +730,13 @@ def _write(
     """Write the model file, and make sure that it can be used."""
     from clothing_classifier.training.graft import graft
     from clothing_classifier.training.packing import pack
+    from clothing_classifier.training.subspace import attach
 
     weight, bias = learned.head.fold()
     pixels = np.stack([classifier.prepare(manifest.root / photo.path) for photo in manifest.kept[:4]])
-    scale = np.float32(1 / learned.temperature)
+    scale = np.float32(1 / learned.calibration.temperature)
     graph = graft(base.content, weight * scale, bias * scale, pixels)
+    attach(graph.graph, learned.subspace, learned.calibration.limit)
     taught = [photo.sha256 for photo, used in zip(manifest.kept, learned.used, strict=True) if used]
     write_bytes(settings.out / "model.onnx", pack(graph, card, [*taught, *(base.read_photos() or ())]))
     Classifier.load(settings.out / "model.onnx").run(pixels)

@@ -60,6 +60,7 @@ from clothing_classifier.training.splits import PARTS, split
 
 if TYPE_CHECKING:
     from clothing_classifier.training.approaches import Approach
+    from clothing_classifier.training.calibration import Calibration
     from clothing_classifier.training.networks import Classifying
     from clothing_classifier.training.subspace import Subspace
 
@@ -178,11 +179,11 @@ def _finish(
 ) -> dict[str, Any]:
     """Calibrate, make the model file, and measure that file on the photos that did not teach it."""
     from clothing_classifier.card import ModelCard
-    from clothing_classifier.training.calibration import choose_threshold, fit_temperature, soften
+    from clothing_classifier.training.calibration import choose_threshold, fit_calibration
     from clothing_classifier.training.export import export
     from clothing_classifier.training.fit import embed
     from clothing_classifier.training.packing import pack, store_in_half
-    from clothing_classifier.training.subspace import attach, choose_limit, doubt, fit_subspace
+    from clothing_classifier.training.subspace import attach, fit_subspace
 
     loaded, parts = prepared.loaded, prepared.parts
     labels = loaded.labels
@@ -190,16 +191,14 @@ def _finish(
     chosen = interval = None
     subspace = fit_subspace(embed(network, prepared.of("train")[0]))
     if judgement is not None:
-        limit, temperature, promise = judgement.limit, judgement.temperature, judgement.promise
+        calibration, promise = judgement.calibration, judgement.promise
         training["crossvals"] = judgement.sources
     else:
         pixels, truth = prepared.of("validation")
         embeddings = embed(network, pixels)
-        residuals = subspace.measure(embeddings)
-        limit = choose_limit(residuals)
-        logits = doubt(network.judge(embeddings), residuals, limit)
-        temperature = fit_temperature(logits, truth)
-        chosen = choose_threshold(soften(logits, temperature), truth)
+        logits, residuals = network.judge(embeddings), subspace.measure(embeddings)
+        calibration = fit_calibration(logits, residuals, truth)
+        chosen = choose_threshold(calibration.apply(logits, residuals), truth)
         promise = asdict(chosen)
     counts = Counter(photo.label for photo in loaded.photos)
     card = ModelCard(
@@ -207,7 +206,7 @@ def _finish(
         labels=labels,
         resizing=loaded.resizing,
         threshold=promise["threshold"],
-        temperature=temperature,
+        temperature=calibration.temperature,
         promise=promise,
         metrics={},
         data={
@@ -235,10 +234,9 @@ def _finish(
         commit=find_commit(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    graph = export(network, temperature, loaded.pixels[:16])
-    if limit is not None:
-        attach(graph.graph, subspace, limit)
-        training["residual"] = {"dimensions": len(subspace.basis), "limit": round(limit, 4)}
+    graph = export(network, calibration.temperature, loaded.pixels[:16])
+    attach(graph.graph, subspace, calibration.limit)
+    training["residual"] = {"dimensions": len(subspace.basis), "limit": round(calibration.limit, 4)}
     graph = store_in_half(graph)
     # What the temperature and the threshold were chosen on flatters them, too.
     taught = [photo.sha256 for photo, part in zip(loaded.photos, parts, strict=True) if part != "test"]
@@ -248,7 +246,7 @@ def _finish(
     unmeasured = settings.out / "unmeasured.onnx"
     try:
         write_bytes(unmeasured, pack(graph, card, taught))
-        training["half_precision"] = _compare(network, subspace, limit, temperature, unmeasured, loaded.pixels)
+        training["half_precision"] = _compare(network, subspace, calibration, unmeasured, loaded.pixels)
         if judgement is not None:
             metrics = judgement.metrics
         else:
@@ -272,23 +270,17 @@ def _finish(
 def _compare(
     network: Classifying,
     subspace: Subspace,
-    limit: float | None,
-    temperature: float,
+    calibration: Calibration,
     model: Path,
     pixels: npt.NDArray[np.uint8],
 ) -> dict[str, float | int]:
     """Return what the file's float16 weights change, on photos spread over the data."""
     from clothing_classifier.classifier import Classifier
-    from clothing_classifier.training.calibration import soften
     from clothing_classifier.training.fit import embed
-    from clothing_classifier.training.subspace import doubt
 
     chosen = pixels[:: max(1, len(pixels) // _COMPARED)]
     embeddings = embed(network, chosen)
-    logits = network.judge(embeddings)
-    if limit is not None:
-        logits = doubt(logits, subspace.measure(embeddings), limit)
-    whole = soften(logits, temperature)
+    whole = calibration.apply(network.judge(embeddings), subspace.measure(embeddings))
     classifier = Classifier.load(model)
     stored = np.concatenate(
         [classifier.compute_probabilities(chosen[i : i + _BATCH]) for i in range(0, len(chosen), _BATCH)]

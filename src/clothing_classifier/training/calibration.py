@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.training.subspace import Residuals, choose_limit, doubt
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -54,6 +56,41 @@ def soften(logits: npt.NDArray[np.floating[Any]], temperature: float = 1.0) -> n
     scaled = logits.astype(np.float64) / temperature
     likelihood = np.exp(scaled - scaled.max(1, keepdims=True))
     return np.asarray(likelihood / likelihood.sum(1, keepdims=True), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes probabilities of logits.
+
+    Attributes:
+        limit: the residual beyond which answers are doubted, see `subspace`.
+        temperature: what all logits are divided by.
+    """
+
+    limit: float
+    temperature: float
+
+    def apply(self, logits: npt.NDArray[np.float32], residuals: Residuals) -> Floats:
+        """Return the probabilities, ``float64 [N, classes]``, for logits and residuals ``float32 [N]``."""
+        return soften(doubt(logits, residuals, self.limit), self.temperature)
+
+
+def fit_calibration(
+    logits: npt.NDArray[np.float32],
+    residuals: Residuals,
+    labels: Integers,
+    fit: Callable[[npt.NDArray[np.float32], Integers], float] = fit_temperature,
+) -> Calibration:
+    """Choose the limit, and then the temperature, on photos that the network did not learn from.
+
+    Args:
+        logits: ``float32 [N, classes]``.
+        residuals: ``float32 [N]``.
+        labels: ``int64 [N]``.
+        fit: the temperature for logits and labels.
+    """
+    limit = choose_limit(residuals)
+    return Calibration(limit, fit(doubt(logits, residuals, limit), labels))
 
 
 @dataclass(frozen=True, slots=True)
