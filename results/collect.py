@@ -84,17 +84,12 @@ def keep(run: Path, target: Path) -> None:
 
 def read_results() -> dict[str, Result]:
     """Return the cross-validations' results by file name, in the order of the approaches, random folds first."""
+    places = {name: number for number, name in enumerate(APPROACHES)}
     found = {}
     for file in set(HERE.glob("*.json")) - {MODEL, STRANGERS}:
         facts = json.loads(file.read_text("utf-8"))
         found[file.name] = Result(facts["config"], facts["metrics"])
-    return dict(sorted(found.items(), key=lambda item: (_place(item[1].approach), item[1].protocol)))
-
-
-def _place(approach: str) -> tuple[int, int]:
-    """Return where an approach's rows belong: joined ones after their last member, those of no entry at the end."""
-    order, members = list(APPROACHES), approach.split("+")
-    return max(order.index(name) if name in order else len(order) for name in members), len(members)
+    return dict(sorted(found.items(), key=lambda item: (places.get(item[1].approach, len(places)), item[1].protocol)))
 
 
 def make_folds_table() -> str:
@@ -104,7 +99,7 @@ def make_folds_table() -> str:
     from_hub = ("resnet50", "convnext_tiny")
     return table(
         list(results.values()),
-        order=sorted({*APPROACHES, *measured}, key=_place),
+        order=list(APPROACHES),
         missing={
             name: OUT_OF_REACH if (entry.backbone or "").startswith(from_hub) else TO_COME
             for name, entry in APPROACHES.items()

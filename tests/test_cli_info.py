@@ -70,43 +70,24 @@ def shown(path: Path, model: bytes) -> list[str]:
     return result.stdout.splitlines()
 
 
-def test_a_pair_is_told_member_by_member_and_what_both_share_once(
+def test_several_things_are_told_one_by_one(
     tmp_path: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, pack_model: Pack
 ) -> None:
-    recipe = {"epochs": 9, "augmentation": {"flip": 0.5}}
-    origins = [
-        {"source": f"file: {name}.safetensors", "licence": "MIT", "sha256": 64 * "ab"[number], "fresh": []}
-        for number, name in enumerate(("b0", "v2"))
-    ]
     training = {
-        "approach": "first+second",
-        "backbone": ["b0.ns_jft_in1k", "v2.ra_in1k"],
-        "recipe": [recipe, recipe],
+        "recipe": {"epochs": 9, "augmentation": {"flip": 0.5}},
         "crossvals": [{"protocol": "random", "commit": "12"}, {"protocol": "sender", "commit": "12"}],
-        "members": [{"command": "clothing train first"}, {"command": "clothing train second"}],
     }
     folds = [{"fold": number, "photos": 10 + number} for number in range(3)]
     by = {"kids": {"adults": {"photos": 3}, "kids": {"photos": 4}}}
     metrics = {"sender folds": {"photos": 33, "folds": folds, "by": by}}
-    pair = replace(tiny_card, training=training, weights={"source": "…", "members": origins}, metrics=metrics)
-    lines = shown(tmp_path / "pair.onnx", pack_model(tiny_graph, pair.to_json()))
+    card = replace(tiny_card, training=training, metrics=metrics)
+    lines = shown(tmp_path / "model.onnx", pack_model(tiny_graph, card.to_json()))
     text = "\n".join(lines)
-    assert "\n  architecture  b0, v2\n  recipe        the same for both: epochs 9, augmentation flip 0.5\n" in text
-    assert "_in1k" not in text
-    assert "backbone" not in text
+    assert "\n  recipe     epochs 9, augmentation flip 0.5\n" in text
     assert "\n  crossvals\n    protocol random, commit 12\n    protocol sender, commit 12\n" in text
-    assert "\n  members\n    first: command clothing train first\n    second: command clothing train second\n" in text
     assert "\n  folds\n    fold 0, photos 10\n    fold 1, photos 11\n    fold 2, photos 12\n" in text
     assert "\n  by\n    kids: adults: photos 3\n    kids: kids: photos 4\n" in text
-    for name, member in (("b0", "first"), ("v2", "second")):
-        assert f"    {member}: source file: {name}.safetensors, licence MIT, sha256" in text
     assert max(map(len, lines)) <= 100 + len(str(tmp_path))
-
-    training["recipe"] = [recipe, {**recipe, "epochs": 3}]
-    origins[0]["source"] = "hub: timm/b0.ns_jft_in1k@12"
-    text = "\n".join(shown(tmp_path / "pair.onnx", pack_model(tiny_graph, pair.to_json())))
-    assert "\n  recipe\n    first: epochs 9, augmentation flip 0.5\n    second: epochs 3, augm" in text
-    assert "\n  architecture  b0.ns_jft_in1k, v2\n" in text, "what came from the hub keeps its name there"
 
 
 def test_names_of_classes_are_shown_as_they_are(
@@ -150,10 +131,7 @@ def test_weights_of_a_file_are_not_those_that_the_backbones_name_tells_of(
         {"metrics": {"test": "good", "other": {"per_class": [1], "deep": [[[[[[1]]]]]]}}},
         {"metrics": {"test": {"per_class": {"red": {}}}}},
         {"metrics": {"test": {"folds": [{}, {}], "by": {"": {"": {"": {"": {"": {}}}}}}, "x": [[{}], {}]}}},
-        {
-            "weights": {"source": "file:", "members": [None, 3]},
-            "training": {"backbone": ["a.b", None], "members": [{}]},
-        },
+        {"weights": {"source": "file:"}, "training": {"backbone": ["a.b", None]}},
         {"weights": {"source": "file:"}, "training": {"backbone": None, "approach": None, "recipe": [{}, {"\x1b": 1}]}},
         {"data": {"classes": {}, "parts": {}}},
         {"data": {"classes": {"\x1b[2J": {"a_b": [1.5, None]}}}},

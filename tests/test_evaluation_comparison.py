@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,14 +288,6 @@ def test_a_label_is_not_doubted_lightly(
     tmp_path: Path, data: runs.Data, said: list[tuple[str, str, int, float]]
 ) -> None:
     assert find_doubts(planted(tmp_path, data, *said)) == []
-
-
-def test_joined_runs_are_no_witnesses_of_their_own(tmp_path: Path, data: runs.Data) -> None:
-    said = planted(tmp_path, data, ("a", "random", 2, 0.95), ("b", "random", 3, 0.85), ("a+b", "random", 2, 0.9))
-    config = {**said[2].result.config, "weights": {"source": "none + none", "members": [{}, {}]}}
-    joined = replace(said[2], result=replace(said[2].result, config=config))
-    assert len(find_doubts(said)) == 1, "two of three, if it were asked"
-    assert find_doubts([*said[:2], joined]) == []
 
 
 def test_runs_of_other_weights_never_share_a_name(make: Make) -> None:

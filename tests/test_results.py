@@ -62,13 +62,8 @@ def test_folds_name_their_protocol_command_commit_and_data(file: Path) -> None:
     config, metrics = facts["config"], facts["metrics"]
     assert file.stem == f"{config['approach']}-{config['protocol']}"
     command = metrics["training"]["command"]
-    members = config["approach"].split("+")
-    if len(members) > 1:
-        runs = " ".join(f"{member}-{config['protocol']}" for member in members)
-        assert command == f"clothing join {runs} --out {file.stem}"
-    else:
-        assert command.startswith(f"clothing crossval {config['approach']} --data ")
-        assert f"--folds {config['protocol']}" in command
+    assert command.startswith(f"clothing crossval {config['approach']} --data ")
+    assert f"--folds {config['protocol']}" in command
     assert metrics["training"]["commit"]
     assert "dirty" not in metrics["training"]["commit"], "the figures come from code that is in the history"
     assert len(config["data"]["digest"]) == 64
@@ -76,11 +71,6 @@ def test_folds_name_their_protocol_command_commit_and_data(file: Path) -> None:
     matrix = np.array(metrics["confusion"])
     assert {name: metrics[name] for name in ("accuracy", "weighted_f1", "macro_f1")} == score(matrix)
     assert sum(row["photos"] for row in metrics["folds"]) == metrics["photos"]
-
-
-def test_joined_runs_stand_after_their_last_member(collect: ModuleType) -> None:
-    names = ["efficientnet-b0+mobilenetv2", "mobilenetv2-frozen", "mobilenetv2", "custom-cnn"]
-    assert sorted(names, key=collect._place) == ["custom-cnn", "mobilenetv2", names[0], "mobilenetv2-frozen"]
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)

@@ -188,6 +188,9 @@ def test_an_unfinished_or_damaged_one_is_named(crossvals: tuple[Path, Path], tmp
     (copied / "fold-1.npz").write_bytes(b"PK")
     with pytest.raises(RunError, match=r"fold-1\.npz: is damaged"):
         read_judgement([copied], config)
+    (copied / "fold-1.npz").unlink()
+    with pytest.raises(RunError, match=r"copied: is not finished \(fold-1\.npz is missing\); repeat its command"):
+        read_judgement([copied], config)
     (copied / "metrics.json").unlink()
     with pytest.raises(RunError, match=r"metrics\.json is missing.*finish it"):
         read_judgement([copied], config)

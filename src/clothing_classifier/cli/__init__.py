@@ -25,7 +25,6 @@ _COMMANDS = {
     "data": "Fetch a dataset, and check what is in it.",
     "train": "Train a classifier and measure it.",
     "crossval": "Cross-validate an approach.",
-    "join": "Join finished runs: the mean of their answers.",
     "compare": "Compare cross-validated approaches: a table and a report.",
     "serve": "Classify photos over HTTP, with a web page.",
 }

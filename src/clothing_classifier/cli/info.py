@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,10 +69,9 @@ def _describe(model: ModelFile, digest: str, execution: Mapping[str, Any]) -> It
         runs += f"; not on {name}: {reason}"
     yield from describe_entry("Runs on", runs if execution["error"] is None else f"{runs}. {execution['error']}")
     yield from describe_entry("Not sure", f"below a probability of {card.threshold:g}; {_promise(card.promise)}")
-    members = str(card.training.get("approach")).split("+")
     for title, values in (("Weights", card.weights), ("Training", _training(card)), ("Data", card.data)):
         yield ""
-        yield from _section(title, values, members)
+        yield from _section(title, values)
     yield ""
     yield from _figures(card)
 
@@ -82,23 +81,12 @@ def _training(card: ModelCard) -> Mapping[str, Any]:
 
     What timm's name of it says behind the dot is what other weights learned from.
     """
-    origins = card.weights.get("members", [card.weights])
-    backbones = card.training.get("backbone")
-    names = backbones if isinstance(backbones, list) else [backbones]
-    if not isinstance(origins, list) or len(origins) != len(names):
-        return card.training
-    told = [
-        name.partition(".")[0] if isinstance(name, str) and _is_from_file(origin) else name
-        for name, origin in zip(names, origins, strict=True)
-    ]
-    if told == names:
+    backbone = card.training.get("backbone")
+    from_file = str(card.weights.get("source")).startswith("file:")
+    if not from_file or not isinstance(backbone, str) or "." not in backbone:
         return card.training
     renamed = {"architecture" if key == "backbone" else key: value for key, value in card.training.items()}
-    return renamed | {"architecture": told}
-
-
-def _is_from_file(origin: object) -> bool:
-    return isinstance(origin, Mapping) and str(origin.get("source")).startswith("file:")
+    return renamed | {"architecture": backbone.partition(".")[0]}
 
 
 def _promise(promise: Mapping[str, Any]) -> str:
@@ -135,14 +123,14 @@ def _figures(card: ModelCard) -> Iterator[str]:
         yield ""
 
 
-def _section(title: str, values: Mapping[str, Any], members: Sequence[str] = ()) -> Iterator[str]:
+def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
     yield title
     for key, value in values.items():
         name = "  " + key.replace("_", " ")
         if key == "classes" and isinstance(value, Mapping) and value:  # its keys are a person's own words
             paragraphs = [", ".join(f"{label} {_short(count)}" for label, count in value.items())]
         else:
-            paragraphs = _paragraphs(value, members if key in ("members", "recipe") else ())
+            paragraphs = _paragraphs(value)
         if len(paragraphs) == 1:
             yield from describe_entry(name, paragraphs[0], max(map(len, values)) + 4)
             continue
@@ -151,29 +139,17 @@ def _section(title: str, values: Mapping[str, Any], members: Sequence[str] = ())
             yield wrap("    ", text, 6)
 
 
-def _paragraphs(value: object, members: Sequence[str] = (), depth: int = 0) -> list[str]:
-    """Return a value as text, where it is several things one for each; what is said of several alike is said once.
-
-    Args:
-        value: anything that a card may hold.
-        members: whose the things are, where it is a list of as many.
-        depth: how deep in the card it lies.
-    """
+def _paragraphs(value: object, depth: int = 0) -> list[str]:
+    """Return a value, from a depth of a card, as text; where it is several things, one for each."""
     if depth < _DEPTH and isinstance(value, list) and _are_mappings(value):
-        named = len(members) == len(value)
-        whose: dict[str, list[str]] = {}
-        for number, inner in enumerate(value):
-            whose.setdefault(_short(inner, depth), []).append(members[number] if named else "")
-        if len(whose) == 1 < len(value):
-            return [f"the same for {'both' if len(value) == 2 else f'all {len(value)}'}: {next(iter(whose))}"]
-        return [f"{', '.join(names)}: {text}" if named else text for text, names in whose.items()]
+        return [_short(inner, depth) for inner in value]
     if depth < _DEPTH and isinstance(value, Mapping):
         deep = [isinstance(inner, Mapping | list) and _are_mappings(inner) for inner in value.values()]
         if any(deep) or _are_mappings(value):
             return [
                 f"{key.replace('_', ' ')}: {text}"
                 for key, inner in value.items()
-                for text in _paragraphs(inner, depth=depth + 1)
+                for text in _paragraphs(inner, depth + 1)
             ]
     return [_short(value, depth)]
 

@@ -146,11 +146,8 @@ def require_torch() -> None:
         ) from error
 
 
-def require_own(what: str = "your own classes need") -> None:
+def _require_own() -> None:
     """Say how to install what a model of one's own classes needs, where it is missing.
-
-    Args:
-        what: needs it, as the sentence begins.
 
     Raises:
         ClickException: onnx, SciPy or scikit-learn is not there.
@@ -161,7 +158,7 @@ def require_own(what: str = "your own classes need") -> None:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise click.ClickException(
-            f'{what} more than prediction does: pip install "clothing-classifier[own]"'
+            'your own classes need more than prediction does: pip install "clothing-classifier[own]"'
         ) from error
 
 
@@ -217,7 +214,7 @@ def command(
         refuse_options(context)
         if photos is not None and data.is_dir():
             raise click.UsageError("--photos says where the paths in a table start from, and --data is a folder")
-        require_own()
+        _require_own()
         from clothing_classifier.runs import OwnSettings
 
         _train_own(OwnSettings(data=data, out=out, photos=photos, base=base, split=split, seed=seed))

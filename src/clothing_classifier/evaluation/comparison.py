@@ -131,11 +131,9 @@ class Result:
 
     @property
     def weights(self) -> str:
-        """Where the weights came from, in short: ``"none"``, ``"tf_efficientnet_b0"``; joined runs have several."""
-        sources = str(get(self.config, "weights", "source") or "").split(" + ")
-        return " + ".join(
-            source.removeprefix("file: ").removeprefix("hub: ").removesuffix(".safetensors") for source in sources
-        )
+        """Where the weights came from, in short: ``"none"``, ``"tf_efficientnet_b0"``."""
+        source = str(get(self.config, "weights", "source") or "")
+        return source.removeprefix("file: ").removeprefix("hub: ").removesuffix(".safetensors")
 
     @property
     def command(self) -> str | None:
@@ -525,8 +523,7 @@ def find_doubts(runs: Sequence[Run]) -> list[Doubt]:
     """Find photos that models which never saw them agree on, against the label.
 
     Args:
-        runs: runs in which the photos may occur; those of one approach count as one, and joined ones are not asked:
-            they say what their members say.
+        runs: runs in which the photos may occur; those of one approach count as one.
 
     Returns:
         The photos for which at least two approaches, and at least two thirds of those that were asked, name the same
@@ -534,8 +531,6 @@ def find_doubts(runs: Sequence[Run]) -> list[Doubt]:
     """
     photos: dict[tuple[str, str], list[tuple[Run, int]]] = {}
     for run in runs:
-        if get(run.result.config, "weights", "members") is not None:
-            continue
         for i, path in enumerate(run.paths):
             photos.setdefault((path, run.labels[run.truth[i]]), []).append((run, i))
     found = []

@@ -2,19 +2,8 @@
 
 from clothing_classifier.runs.crossval import cross_validate
 from clothing_classifier.runs.folder import Reporter, RunError
-from clothing_classifier.runs.joint import join_runs
 from clothing_classifier.runs.own import OwnSettings, train_own
 from clothing_classifier.runs.photos import Settings, SplitChoice
 from clothing_classifier.runs.single import train
 
-__all__ = [
-    "OwnSettings",
-    "Reporter",
-    "RunError",
-    "Settings",
-    "SplitChoice",
-    "cross_validate",
-    "join_runs",
-    "train",
-    "train_own",
-]
+__all__ = ["OwnSettings", "Reporter", "RunError", "Settings", "SplitChoice", "cross_validate", "train", "train_own"]

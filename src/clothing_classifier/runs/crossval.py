@@ -24,7 +24,6 @@ import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zipfile import BadZipFile
@@ -33,7 +32,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.dataset import Photo
 from clothing_classifier.machine import available_cores
 from clothing_classifier.runs.folder import (
     Reporter,
@@ -258,11 +256,15 @@ def _finish(
     protocol: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Put the folds together, and measure."""
+    """Put the folds together, calibrate each by the others, and measure."""
+    from clothing_classifier.evaluation.metrics import measure_folds
+    from clothing_classifier.taxonomy import TOP_10
+
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     # Folds from before residuals were measured know of nothing strange.
     measured = all("residuals" in result for result in found)
     residuals = gather(found, folds, "residuals") if measured else np.zeros(len(folds), np.float32)
+    probabilities, temperatures = _calibrate(gather(found, folds, "logits"), residuals, loaded.truth, folds)
 
     shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
     evidence = np.full((len(folds), *shape), np.nan, np.float16)
@@ -274,22 +276,63 @@ def _finish(
 
     curves = [(fold, *row) for fold, result in enumerate(found) for row in result["curves"].tolist()]
     write_table(settings.out / "curves.csv", ("fold", *CURVES), [(row[0], int(row[1]), *row[2:]) for row in curves])
+    predicted = probabilities.argmax(1)
+    write_table(
+        settings.out / "predictions.csv",
+        ("path", "label", "sender", "fold", "predicted", *loaded.labels),
+        [
+            (photo.path, photo.label, photo.sender or "", fold, loaded.labels[best], *(f"{p:.6f}" for p in row))
+            for photo, fold, best, row in zip(loaded.photos, folds.tolist(), predicted, probabilities, strict=True)
+        ],
+    )
     # Folds from before they said so were made by whoever measures them, as far as anybody knows.
     now = [find_commit() or "", __version__, _describe(device)]
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
-    return conclude(
-        settings.out,
-        Judged(
-            loaded.photos, loaded.labels, loaded.truth, loaded.groups, folds, gather(found, folds, "logits"), residuals
+    seconds = [float(result["seconds"]) for result in found]
+    metrics = {
+        "protocol": PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}",
+        **measure_folds(
+            loaded.truth,
+            probabilities,
+            loaded.labels,
+            folds,
+            groups=loaded.groups if protocol == "sender" else None,
+            senders=loaded.groups,
+            kids=[photo.kids for photo in loaded.photos],
+            subsets={"top10": TOP_10} if set(TOP_10) < set(loaded.labels) else {},
         ),
-        protocol=protocol,
-        seed=settings.seed,
-        seconds=[float(result["seconds"]) for result in found],
-        cost=json.loads((settings.out / "cost.json").read_text("utf-8")) | {"device": _all_of(devices)},
-        command=settings.describe("crossval", f"--folds {protocol} --count {settings.folds}"),
-        version=_all_of(versions),
-        commit=_all_of(commits) or None,
-    )
+        "temperatures": [round(value, 4) for value in temperatures],
+        "cost": json.loads((settings.out / "cost.json").read_text("utf-8"))
+        | {"device": _all_of(devices), "training_seconds": round(sum(seconds))},
+        "training": {
+            "command": settings.describe("crossval", f"--folds {protocol} --count {settings.folds}"),
+            "version": _all_of(versions),
+            "commit": _all_of(commits) or None,
+        },
+    }
+    for row, spent in zip(metrics["folds"], seconds, strict=True):
+        row["seconds"] = round(spent)
+    write_bytes(settings.out / "metrics.json", to_json(metrics))
+    return metrics
+
+
+def _calibrate(
+    logits: npt.NDArray[np.float32],
+    residuals: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    folds: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float32], list[float]]:
+    """Return each photo's probabilities, ``float32 [N, classes]``, and each fold's temperature, from the others."""
+    from clothing_classifier.training.calibration import fit_calibration
+
+    probabilities = np.empty_like(logits)
+    temperatures = []
+    for fold in range(folds.max() + 1):
+        own = folds == fold
+        calibration = fit_calibration(logits[~own], residuals[~own], truth[~own])
+        temperatures.append(calibration.temperature)
+        probabilities[own] = calibration.apply(logits[own], residuals[own])
+    return probabilities, temperatures
 
 
 def _describe(device: torch.device) -> str:
@@ -300,100 +343,6 @@ def _describe(device: torch.device) -> str:
 def _all_of(values: Sequence[str]) -> str:
     """Return what the folds say of how they were made: one thing, unless the run went on under other conditions."""
     return "; ".join(dict.fromkeys(filter(None, values)))
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the networks of all folds say of the photos, each judged by the one that did not learn from it.
-
-    Attributes:
-        photos: N of them.
-        labels: the classes.
-        truth: class numbers, ``int64 [N]``.
-        groups: number of each photo's sender, ``int64 [N]``.
-        folds: the fold in which each photo was held out, ``int64 [N]``.
-        logits: ``float32 [N, classes]``.
-        residuals: how strange each photo is, ``float32 [N]``, see `training.subspace`.
-    """
-
-    photos: Sequence[Photo]
-    labels: tuple[str, ...]
-    truth: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.int64]
-    folds: npt.NDArray[np.int64]
-    logits: npt.NDArray[np.float32]
-    residuals: npt.NDArray[np.float32]
-
-
-def conclude(
-    out: Path,
-    judged: Judged,
-    *,
-    protocol: str,
-    seed: int,
-    seconds: Sequence[float],
-    cost: dict[str, Any],
-    command: str,
-    version: str,
-    commit: str | None,
-) -> dict[str, Any]:
-    """Calibrate each fold by the others, measure, and write ``predictions.csv`` and ``metrics.json``.
-
-    Args:
-        out: the run's folder.
-        judged: what is measured.
-        protocol: ``"random"`` or ``"sender"``.
-        seed: that the folds came from.
-        seconds: of each fold's training.
-        cost: of the network.
-        command: that makes the run again.
-        version: of this package, that made it.
-        commit: of its checkout, likewise, ``None`` where there was none.
-
-    Returns:
-        The content of ``metrics.json``.
-    """
-    from clothing_classifier.evaluation.metrics import measure_folds
-    from clothing_classifier.taxonomy import TOP_10
-    from clothing_classifier.training.calibration import fit_calibration
-
-    folds, labels, truth, logits, residuals = judged.folds, judged.labels, judged.truth, judged.logits, judged.residuals
-    probabilities = np.empty_like(logits)
-    temperatures = []
-    for fold in range(len(seconds)):
-        own = folds == fold
-        calibration = fit_calibration(logits[~own], residuals[~own], truth[~own])
-        temperatures.append(calibration.temperature)
-        probabilities[own] = calibration.apply(logits[own], residuals[own])
-    predicted = probabilities.argmax(1)
-    write_table(
-        out / "predictions.csv",
-        ("path", "label", "sender", "fold", "predicted", *labels),
-        [
-            (photo.path, photo.label, photo.sender or "", fold, labels[best], *(f"{p:.6f}" for p in row))
-            for photo, fold, best, row in zip(judged.photos, folds.tolist(), predicted, probabilities, strict=True)
-        ],
-    )
-    metrics = {
-        "protocol": PROTOCOLS[protocol].format(folds=len(seconds)) + f"; seed {seed}",
-        **measure_folds(
-            truth,
-            probabilities,
-            labels,
-            folds,
-            groups=judged.groups if protocol == "sender" else None,
-            senders=judged.groups,
-            kids=[photo.kids for photo in judged.photos],
-            subsets={"top10": TOP_10} if set(TOP_10) < set(labels) else {},
-        ),
-        "temperatures": [round(value, 4) for value in temperatures],
-        "cost": {**cost, "training_seconds": round(sum(seconds))},
-        "training": {"command": command, "version": version, "commit": commit},
-    }
-    for row, spent in zip(metrics["folds"], seconds, strict=True):
-        row["seconds"] = round(spent)
-    write_bytes(out / "metrics.json", to_json(metrics))
-    return metrics
 
 
 def gather(
@@ -412,7 +361,7 @@ def gather(
 
 
 def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return a fold's arrays by their names; those of joined folds have only ``logits`` and ``seconds``.
+    """Return a fold's arrays by their names.
 
     Raises:
         RunError: the file is not there yet, or damaged.
@@ -420,7 +369,7 @@ def read_fold(file: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(file) as arrays:
             found = dict(arrays)
-            found["logits"], found["seconds"]  # what every fold has
+            found["logits"], found["seconds"], found["curves"], found["mistakes"], found["maps"]  # what every fold has
             return found
     except FileNotFoundError as error:
         raise RunError(

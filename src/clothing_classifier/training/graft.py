@@ -52,7 +52,7 @@ def graft(
         model = onnx.load_model_from_string(base)
     except Exception as error:  # protobuf's exceptions differ between its implementations
         raise GraftError(f"the base model is not an ONNX file ({type(error).__name__}); give another one") from error
-    maps = find_maps(model.graph)
+    maps = _find_maps(model.graph)
     _replace_head(model.graph, maps, weight, bias)
     check(base, model, weight, bias, pixels)
     return model
@@ -70,12 +70,12 @@ def check(
     Raises:
         GraftError: it does not.
     """
-    (embedding,) = run(base, ("embedding",), pixels, "the base model")
+    (embedding,) = _run(base, ("embedding",), pixels, "the base model")
     if embedding.shape != (len(pixels), weight.shape[1]):
         raise GraftError(
             f"the base model's embedding is {list(embedding.shape)}, the head takes [N, {weight.shape[1]}]"
         )
-    probabilities, kept, evidence = run(model.SerializeToString(), OUTPUTS, pixels, "the model with the new head")
+    probabilities, kept, evidence = _run(model.SerializeToString(), OUTPUTS, pixels, "the model with the new head")
     logits = embedding.astype(np.float64) @ weight.T.astype(np.float64) + bias
     wanted = {
         "embedding": (kept, embedding),
@@ -92,12 +92,8 @@ def check(
             )
 
 
-def find_maps(graph: onnx.GraphProto) -> str:
-    """Return the name of the maps whose mean is the embedding.
-
-    Raises:
-        GraftError: the graph has none.
-    """
+def _find_maps(graph: onnx.GraphProto) -> str:
+    """Return the name of the maps whose mean is the embedding."""
     missing = [name for name in OUTPUTS if name not in {output.name for output in graph.output}]
     if missing:
         raise GraftError(f"the base model has no output {' and no output '.join(missing)}; give another one")
@@ -114,27 +110,11 @@ def find_maps(graph: onnx.GraphProto) -> str:
 def _replace_head(
     graph: onnx.GraphProto, maps: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
 ) -> None:
+    from onnx import helper, numpy_helper
+
     for node in [node for node in graph.node if set(node.output) & set(_REPLACED)]:
         graph.node.remove(node)
-    prune(graph, ("embedding", maps))
-    append_head(graph, maps, weight, bias)
-    for output in graph.output:
-        if output.name in _REPLACED:
-            output.type.tensor_type.shape.dim[1].dim_value = len(bias)
-
-
-def append_head(
-    graph: onnx.GraphProto, maps: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
-) -> None:
-    """Add what makes probabilities of a graph's embedding, and evidence of its maps.
-
-    Args:
-        graph: with an ``embedding`` and without these; changed in place. Its outputs stay as they are.
-        maps: what the embedding is the mean of.
-        weight: ``float32 [classes, D]``.
-        bias: ``float32 [classes]``.
-    """
-    from onnx import helper, numpy_helper
+    _prune(graph, ("embedding", maps))
 
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
@@ -161,9 +141,12 @@ def append_head(
             helper.make_node("Softmax", [logits], ["probabilities"], axis=1),
         ]
     )
+    for output in graph.output:
+        if output.name in _REPLACED:
+            output.type.tensor_type.shape.dim[1].dim_value = len(bias)
 
 
-def prune(graph: onnx.GraphProto, wanted: tuple[str, ...]) -> None:
+def _prune(graph: onnx.GraphProto, wanted: tuple[str, ...]) -> None:
     """Drop the nodes and weights of a graph that do not lead to the wanted values; inputs and outputs stay."""
     producers = {name: node for node in graph.node for name in node.output}
     needed: set[str] = set()
@@ -192,12 +175,7 @@ def _inputs(node: onnx.NodeProto) -> Iterator[str]:
                 yield from _inputs(inner)
 
 
-def run(model: bytes, outputs: tuple[str, ...], pixels: npt.NDArray[np.uint8], what: str) -> list[npt.NDArray[Any]]:
-    """Run a graph on prepared photos, ``uint8 [N, H, W, 3]``, and return some of its outputs.
-
-    Raises:
-        GraftError: it cannot be run; the message says ``what`` it is.
-    """
+def _run(model: bytes, outputs: tuple[str, ...], pixels: npt.NDArray[np.uint8], what: str) -> list[npt.NDArray[Any]]:
     import onnxruntime
 
     from clothing_classifier.execution import first_line
