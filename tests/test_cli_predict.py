@@ -485,6 +485,28 @@ def test_a_run_does_not_go_on_in_the_file_of_another_run(
             assert out.read_bytes() == rows
 
 
+def test_a_run_does_not_go_on_with_another_model_of_the_same_classes(
+    tiny_model: Path,
+    tiny_card: ModelCard,
+    tiny_graph: onnx.ModelProto,
+    pack_model: Callable[[onnx.ModelProto, str], bytes],
+    mixed: Path,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    other, out = tmp_path / "other.onnx", tmp_path / "rows.csv"
+    other.write_bytes(pack_model(tiny_graph, replace(tiny_card, labels=tiny_card.labels[::-1]).to_json()))
+    shutil.copy(photos / "blue.png", mixed / "d.png")
+    assert predict(tiny_model, mixed, "--out", out).exit_code == 1
+    rows = out.read_bytes()
+    result = predict(other, mixed, "--out", out, "--resume")
+    assert result.exit_code == 2
+    assert f"{out}: its rows are of another --model, or of photos that have changed ({mixed}" in result.stderr
+    assert out.read_bytes() == rows
+    shutil.copy(photos / "green.png", mixed / "a.png")
+    assert predict(tiny_model, mixed, "--out", out, "--resume").exit_code == 1, "one photo may have changed"
+
+
 @settings(deadline=None)  # a disk may be slow
 @given(data=st.data(), layout=st.sampled_from(["csv", "jsonl"]))
 def test_what_a_run_wrote_is_of_this_run(

@@ -31,6 +31,7 @@ from clothing_classifier.cli.table import (
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
+    from clothing_classifier.classifier import Classifier
     from clothing_classifier.execution import Choice
     from clothing_classifier.images import PhotoError
 
@@ -124,6 +125,7 @@ def command(
         else:
             if kept.rows:
                 found = _without_kept(_require_common(found, kept, out), kept, order)
+                _require_same_model(classifier, kept, out)
                 if not kept.alone:
                     _arrange(out, layout, kept.rows, counts)
             stream = out.open("a" if kept.rows else "w", encoding="utf-8", errors=ERRORS, newline="")
@@ -210,6 +212,29 @@ def _require_common(photos: Iterator[str | PhotoError], kept: Kept, out: Path) -
         f"{printable(str(out))}: none of its rows is of a photo of this run{printable(named)}; name the photos as the "
         "run that was stopped did, or choose another --out"
     )
+
+
+def _require_same_model(classifier: Classifier, kept: Kept, out: Path) -> None:
+    """Make sure that the model says of a photo what a row that is kept says of it; one may be another photo by now."""
+    from clothing_classifier.execution import TOLERANCE
+    from clothing_classifier.images import PhotoError
+
+    strange = []
+    for path, (label, probability) in kept.samples.items():
+        try:
+            found = classifier.predict(path)
+        except PhotoError:
+            continue
+        if found.label == label and abs(found.probability - probability) <= TOLERANCE:
+            return
+        strange.append(f"{path} was {label}, {probability:.3f}, and is {found.label}, {found.probability:.3f}")
+    if strange:
+        raise click.ClickException(
+            printable(
+                f"{out}: its rows are of another --model, or of photos that have changed ({strange[0]}); name the "
+                "model of the run that was stopped, or choose another --out"
+            )
+        )
 
 
 def _without_kept(photos: Iterable[str | PhotoError], kept: Kept, order: array[int]) -> Iterator[str | PhotoError]:

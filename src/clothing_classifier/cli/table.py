@@ -34,6 +34,8 @@ ERRORS: Final = sys.getfilesystemencodeerrors()
 """A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are."""
 
 
+_SAMPLES: Final = 3
+
 JUDGED: Final = ("path", "label", "predicted", "probability", "sure", "right", "error")
 """The columns of csv where the photos' true labels are known."""
 
@@ -247,6 +249,7 @@ class Kept:
         rows: which rows of the file these are, counted from 0.
         counts: how many of them are "sure" and "unsure".
         alone: whether the file holds nothing else.
+        samples: what the first of the rows say, label and probability by photo.
     """
 
     first: dict[str, int] = field(default_factory=dict)
@@ -254,6 +257,7 @@ class Kept:
     rows: array[int] = field(default_factory=lambda: array("Q"))
     counts: Counter[str] = field(default_factory=Counter)
     alone: bool = True
+    samples: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def find(self, path: str, passed: int) -> int | None:
         """Return which of these rows is a photo's, after so many of its rows, if there is one."""
@@ -291,6 +295,8 @@ def read_kept(file: Path, layout: Layout, top: int, labels: Collection[str], thr
                     if kept.first.setdefault(row["path"], len(kept.rows)) != len(kept.rows):
                         kept.further.setdefault(row["path"], []).append(len(kept.rows))
                     kept.rows.append(number)
+                    if len(kept.samples) < _SAMPLES:
+                        kept.samples[row["path"]] = row["label"], float(row["probability"])
         except _OtherRun as error:
             raise _foreign(file, line, str(error)) from error
         except (ValueError, TypeError, csv.Error, RecursionError) as error:
