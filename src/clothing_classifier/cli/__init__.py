@@ -149,6 +149,11 @@ def printable(text: str) -> str:
     return escape_unprintable(text)
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, which gets an s unless its plural is given."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 class Number(click.FloatRange):
     """A number in a range; for click's own, NaN is in any and infinity is in an open one."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import printable
+from clothing_classifier.cli import counted, printable
 
 if TYPE_CHECKING:
     from clothing_classifier.dataset import Findings
@@ -131,10 +131,10 @@ def _report(findings: Findings) -> str:
     ]
     if figures["rows"] is not None:
         lines.append(
-            f"{'Rows':<10}{figures['rows']:,}; {_count(figures['photos_without_row'], 'photo has', 'photos have')} no "
-            f"row, {_count(len(figures['rows_without_photo']), 'row has', 'rows have')} no photo"
+            f"{'Rows':<10}{figures['rows']:,}; {counted(figures['photos_without_row'], 'photo has', 'photos have')} no "
+            f"row, {counted(len(figures['rows_without_photo']), 'row has', 'rows have')} no photo"
         )
-    lines.append(f"{'Used':<10}{_count(kept, 'photo', 'photos')} of {_count(len(classes), 'class', 'classes')}")
+    lines.append(f"{'Used':<10}{counted(kept, 'photo', 'photos')} of {counted(len(classes), 'class', 'classes')}")
     lines.append(f"{'Digest':<10}{figures['digest']}")
 
     table = [
@@ -146,7 +146,7 @@ def _report(findings: Findings) -> str:
     lines += _list("Unreadable", (f"{path}: {reason}" for path, reason in figures["unreadable"].items()))
     lines += _list("Rows without a photo", figures["rows_without_photo"])
     if figures["rows_repeated"]:
-        lines += ["", f"{_count(figures['rows_repeated'], 'row repeats', 'rows repeat')} what another one says"]
+        lines += ["", f"{counted(figures['rows_repeated'], 'row repeats', 'rows repeat')} what another one says"]
     lines += _list("Groups of exact copies", (" = ".join(group) for group in figures["exact_copies"]))
     lines += _list("Class folders without photos", figures["empty_classes"])
     lines += _list("No photos by their names, and ignored", figures["ignored_files"])
@@ -158,13 +158,13 @@ def _senders(figures: Mapping[str, Any] | None) -> list[str]:
     if figures is None:
         return ["", "Nothing says who sent which photo."]
     largest = figures["largest"]
-    title = f"{_count(figures['senders'], 'sender', 'senders')}, of whom the largest"
+    title = f"{counted(figures['senders'], 'sender', 'senders')}, of whom the largest"
     lines = _table(
         (title, "photos", "share", "share so far"),
         ((s["sender"], s["photos"], _percent(s["share"]), _percent(s["share_so_far"])) for s in largest),
     )
     if figures["photos_without_sender"]:
-        lines.append(f"{_count(figures['photos_without_sender'], 'photo has', 'photos have')} no sender")
+        lines.append(f"{counted(figures['photos_without_sender'], 'photo has', 'photos have')} no sender")
     return lines
 
 
@@ -192,10 +192,6 @@ def _list(title: str, items: Iterable[str]) -> list[str]:
     if len(items) > _SHOWN:
         lines.append(f"  and {len(items) - _SHOWN:,} more; --format json names them all")
     return lines
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _percent(share: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
+from clothing_classifier.cli import computing_options, counted, make_limits, model_option, printable, threshold_option
 from clothing_classifier.cli.table import (
     ERRORS,
     describe_classes,
@@ -308,7 +308,7 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
     data, photos = report["data"], report["photos"]
     part = f", {data['part']} part" if data["part"] else ""
     yield from describe_entry("Model", f"{report['model']['name']}, {report['model']['path']}")
-    yield from describe_entry("Photos", f"{_count(photos, 'photo')} in {data['photos_in']} ({data['edition']}{part})")
+    yield from describe_entry("Photos", f"{counted(photos, 'photo')} in {data['photos_in']} ({data['edition']}{part})")
     for title, text in _remarks(report):
         yield from describe_entry(title, text)
     for failed in report["unreadable"][:_NAMED]:
@@ -326,11 +326,12 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
     yield ""
     for name, title in _SCORES:
         low, high = report["intervals"][name]
-        over = f" over the {_count(len(card.labels) - len(absent), 'class')} with photos here" if absent else ""
+        classes = counted(len(card.labels) - len(absent), "class", "classes")
+        over = f" over the {classes} with photos here" if absent else ""
         mean = f", the plain mean{over}" if name == "macro_f1" else ""
         yield f"{title:<27}{report[name]:.3f} ({low:.3f} to {high:.3f}){mean}"
     yield f"{'expected calibration error':<27}{report['expected_calibration_error']:.3f}"
-    units = _count(report["senders"], "sender") if report["intervals_over"] == "senders" else "photos"
+    units = counted(report["senders"], "sender") if report["intervals_over"] == "senders" else "photos"
     yield f"In parentheses: 95% intervals, bootstrap over {units}."
     if report["accuracy"] == 1:
         yield "Where no answer is wrong, these intervals have no width, and say nothing of chance."
@@ -389,11 +390,14 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if guessed:
         yield (
             "Caution",
-            f"{_count(guessed, 'label')} of this table may be a model's own, which nobody corrected, and count as "
+            f"{counted(guessed, 'label')} of this table may be a model's own, which nobody corrected, and count as "
             "right: the figures are worth as much as somebody has looked at them",
         )
         if unnamed := left_out["labels"].get("Not sure"):
-            yield "Caution", f"nobody named {_count(unnamed, 'photo')} that it was not sure of: the hardest are missing"
+            yield (
+                "Caution",
+                f"nobody named {counted(unnamed, 'photo')} that it was not sure of: the hardest are missing",
+            )
     if report["unseen"]:
         whose = "the model" if report["against"] is None else "one of the models"
         yield "Left out", f"photos that {whose} learned from ({report['unseen']['left_out']:,})"
@@ -405,8 +409,8 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if report["same_dataset"] and not report["learned_from"]:
         yield "Caution", "the model learned from the Clothing dataset; if these photos are of it, the figures flatter"
     if report["unreadable"]:
-        count = _count(len(report["unreadable"]), "photo")
-        yield "Unreadable", f"{count}; all figures are of the others" if report["photos"] else count
+        told = counted(len(report["unreadable"]), "photo")
+        yield "Unreadable", f"{told}; all figures are of the others" if report["photos"] else told
 
 
 def _promise(report: Mapping[str, Any]) -> Iterator[str]:
@@ -470,7 +474,3 @@ def _tell(counts: Mapping[str, int]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return list_some(names, _MOST_LABELS)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from clothing_classifier.cli import computing_options, make_limits, model_option, printable, threshold_option
+from clothing_classifier.cli import computing_options, counted, make_limits, model_option, printable, threshold_option
 from clothing_classifier.cli.table import (
     ERRORS,
     LAYOUTS,
@@ -151,21 +151,21 @@ def command(
                 counts["failed" if row.prediction is None else "sure" if row.prediction.sure else "unsure"] += 1
         except KeyboardInterrupt:
             on = "; --resume goes on from there" if out is not None and layout != "table" else ""
-            click.echo(f"\nStopped. The rows of {_count(counts.total(), 'photo')} are written{on}.", err=True)
+            click.echo(f"\nStopped. The rows of {counted(counts.total(), 'photo')} are written{on}.", err=True)
             raise
     others = sorted(set(range(before)).difference(order))
     if out is not None and any(row > following for row, following in pairwise(order)):
         _arrange(out, layout, chain(order, others), counts)
-    earlier = f"; {before} of them by an earlier run" if before else ""
-    earlier += f", {len(others)} of which are of photos that this run does not name" if others else ""
+    earlier = f"; {before:,} of them by an earlier run" if before else ""
+    earlier += f", {len(others):,} of which are of photos that this run does not name" if others else ""
     click.echo(
-        f"{_count(counts.total(), 'photo')}: {counts['sure']} sure, {counts['unsure']} not sure, "
-        f"{counts['failed']} could not be read{earlier}",
+        f"{counted(counts.total(), 'photo')}: {counts['sure']:,} sure, {counts['unsure']:,} not sure, "
+        f"{counts['failed']:,} could not be read{earlier}",
         err=True,
     )
     if passed_over:
         kinds = (("files", "file", "without a picture's suffix"), ("links", "link", "to folders"))
-        told = " and ".join(f"{_count(passed_over[k], noun)} {rest}" for k, noun, rest in kinds if passed_over[k])
+        told = " and ".join(f"{counted(passed_over[k], noun)} {rest}" for k, noun, rest in kinds if passed_over[k])
         click.echo(f"Passed over: {told}", err=True)
     if counts["failed"]:
         sys.exit(1)
@@ -319,12 +319,8 @@ def _unwritable(out: Path, error: OSError, counts: Counter[str], layout: Layout)
     advice = "repeat the command" if layout == "table" else "go on with --resume"
     return click.ClickException(
         f"{printable(str(out))}: cannot be written ({error.strerror}) beyond the rows of "
-        f"{_count(counts.total(), 'photo')}; mend that, and {advice}"
+        f"{counted(counts.total(), 'photo')}; mend that, and {advice}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _standard_output(layout: Layout) -> TextIO:
