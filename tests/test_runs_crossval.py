@@ -243,6 +243,15 @@ def test_the_record_makes_the_run_again(weights: Path, tmp_path: Path) -> None:
     )
 
 
+def test_epochs_and_members_can_be_chosen(dataset: Path, tmp_path: Path) -> None:
+    metrics = cross_validate(tiny(dataset, tmp_path / "run", epochs=2, members=2))
+    assert metrics["training"]["command"].endswith("--seed 1 --epochs 2 --members 2")
+    recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
+    assert (recipe["epochs"], recipe["members"]) == (2, 2)
+    curves = [(row["fold"], row["epoch"]) for row in read(tmp_path / "run" / "curves.csv")]
+    assert curves == [(fold, epoch) for fold in "01" for epoch in "1234"]
+
+
 @pytest.mark.parametrize(
     ("name", "backbone", "changes", "message"),
     [

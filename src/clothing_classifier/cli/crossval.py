@@ -57,6 +57,7 @@ def command(
     weights_licence: str | None,
     device: str,
     epochs: int | None,
+    members: int | None,
     backbone: str | None,
 ) -> None:
     require_torch()
@@ -74,6 +75,7 @@ def command(
             weights_licence=weights_licence,
             device=device,
             epochs=epochs,
+            members=members,
             folds=count,
         )
         metrics = cross_validate(settings, reporter)

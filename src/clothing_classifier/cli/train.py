@@ -50,6 +50,7 @@ _REFUSED: Final = {
     "weights_licence": "the base model's card says it",
     "device": "the base model runs on the processor",
     "epochs": "the last layer is solved for, not trained in epochs",
+    "members": "the last layer is solved for, not trained",
     "crossvals": "the new last layer is cross-validated anyway",
     "backbone": "the base model brings it, and --base chooses that",
 }
@@ -99,6 +100,11 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="What trains; auto takes a GPU where there is one.",
             ),
             click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's; 0 freezes a backbone."),
+            click.option(
+                "--members",
+                type=click.IntRange(1),
+                help="Trainings whose weights' mean is the model, instead of the recipe's number; 1 is the quickest.",
+            ),
             click.option("--backbone", metavar="NAME", help="Another of timm's backbones in place of the approach's."),
         )
     ):
@@ -205,6 +211,7 @@ def command(
     weights_licence: str | None,
     device: str,
     epochs: int | None,
+    members: int | None,
     photos: Path | None,
     base: Path | None,
     backbone: str | None,
@@ -242,6 +249,7 @@ def command(
             weights_licence=weights_licence,
             device=device,
             epochs=epochs,
+            members=members,
             crossvals=crossvals,
         )
         metrics = train(settings, reporter)

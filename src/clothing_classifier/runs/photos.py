@@ -47,6 +47,7 @@ class Settings:
         weights_licence: what the card shall say of the weights' licence.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         epochs: instead of the recipe's, or ``None``.
+        members: likewise.
         folds: of a cross-validation.
         crossvals: folders of finished cross-validations of the same approach; all photos teach then, and what the
             model's card says of it comes from these.
@@ -61,6 +62,7 @@ class Settings:
     weights_licence: str | None = None
     device: str = "auto"
     epochs: int | None = None
+    members: int | None = None
     folds: int = 5
     crossvals: tuple[Path, ...] = ()
 
@@ -81,6 +83,8 @@ class Settings:
                 words += ["--weights-licence", self.weights_licence]
         if self.epochs is not None:
             words += ["--epochs", str(self.epochs)]
+        if self.members is not None:
+            words += ["--members", str(self.members)]
         for folder in self.crossvals:
             words += ["--crossval", folder.resolve().name]
         return shlex.join(words)
@@ -98,6 +102,8 @@ def settle(settings: Settings) -> Approach:
     recipe = approach.recipe
     if settings.epochs is not None:
         recipe = replace(recipe, epochs=settings.epochs)
+    if settings.members is not None:
+        recipe = replace(recipe, members=settings.members)
     if recipe.epochs == 0 and approach.backbone is None:
         raise ValueError(f"{approach.name} has no pretrained backbone, so it learns nothing in 0 epochs; give it some")
     if recipe.epochs == 0 and settings.weights == "none":
