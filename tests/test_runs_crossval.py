@@ -168,10 +168,10 @@ def test_each_fold_is_calibrated_and_doubted_by_the_others(run: Path) -> None:
     temperatures = json.loads((run / "metrics.json").read_text())["temperatures"]
     for fold, (own, temperature) in enumerate(zip(found, temperatures, strict=True)):
         others = np.concatenate([other["residuals"] for other in found if other is not own])
-        doubt = np.maximum(1, own["residuals"] / max(1, np.quantile(others, 0.9)))
+        doubt = np.maximum(1, own["residuals"] / np.quantile(others, 0.9))
         wanted = soften(own["logits"] / doubt[:, None], temperature)
         np.testing.assert_allclose(probabilities[folds == fold], wanted, atol=1e-4)
-    assert any((own["residuals"] > 1).any() for own in found)
+    assert any((own["residuals"] > 0).any() for own in found)
 
 
 def test_evidence_is_kept_of_mistakes_and_adds_up_to_their_margin(run: Path) -> None:

@@ -48,10 +48,24 @@ def test_the_residual_is_the_distance_to_the_nearest_point_of_the_subspace() -> 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 def test_residuals_are_in_units_of_what_taught_whatever_the_length_of_embeddings(scale: float) -> None:
-    taught, shown = scale * draw(400, 0.1, 1), scale * draw(50, 3.0, 4)
+    taught, shown = scale * draw(400, 4.0, 1), scale * draw(50, 9.0, 4)
     assert fit_subspace(taught).measure(taught).mean() == pytest.approx(1, rel=1e-3)
-    wanted = fit_subspace(draw(400, 0.1, 1)).measure(draw(50, 3.0, 4))
+    wanted = fit_subspace(draw(400, 4.0, 1)).measure(draw(50, 9.0, 4))
     np.testing.assert_allclose(fit_subspace(taught).measure(shown), wanted, rtol=0.05)
+
+
+def test_photos_that_are_there_twice_are_no_measure_of_strangeness() -> None:
+    """Without a least unit, the limit of folds would be far off that of all photos together."""
+    random = np.random.default_rng(7)
+    photos = random.normal(size=(440, 400)).astype(np.float32)
+    once, unseen = photos[:150], photos[150:]
+    apart = np.arange(150) % 5
+    residuals = [
+        fit_subspace(np.repeat(once[apart != fold], 2, axis=0)).measure(once[apart == fold]) for fold in range(5)
+    ]
+    limit = choose_limit(np.concatenate(residuals))
+    found = fit_subspace(np.repeat(once, 2, axis=0)).measure(unseen)
+    assert 0.01 < (found > limit).mean() < 0.3
 
 
 @pytest.mark.parametrize(

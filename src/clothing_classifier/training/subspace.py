@@ -24,6 +24,10 @@ DIMENSIONS: Final = 128
 FAMILIAR: Final = 0.9
 """Share of unseen photos of garments whose answers stay as they are."""
 
+LEAST: Final = 0.1
+"""Share of the embeddings' variance that the unit is at least: few photos, or many that are there twice, leave next to
+nothing outside of their subspace, and what is measured in that would jump from one part of the photos to another."""
+
 Embeddings = npt.NDArray[np.float32]
 Residuals = npt.NDArray[np.float32]
 
@@ -35,7 +39,7 @@ class Subspace:
     Attributes:
         mean: of these embeddings, ``float32 [D]``.
         basis: orthonormal, ``float32 [K, D]``.
-        unit: mean squared length of what of these embeddings lies outside.
+        unit: mean squared length of what of these embeddings lies outside, or more, see `LEAST`.
     """
 
     mean: npt.NDArray[np.float32]
@@ -69,7 +73,8 @@ def fit_subspace(embeddings: Embeddings) -> Subspace:
     found = eigh(centred.T @ centred, subset_by_index=largest)[1].T if dimensions else np.empty((0, size))
     basis = np.ascontiguousarray(found, np.float32)
     unit = float(_measure_outside(embeddings, mean, basis).mean())
-    return Subspace(mean, basis, unit if unit > 0 else 1.0)
+    least = LEAST * float(np.square(centred).sum(1).mean())
+    return Subspace(mean, basis, max(unit, least) or 1.0)
 
 
 def _measure_outside(
@@ -81,11 +86,8 @@ def _measure_outside(
 
 
 def choose_limit(residuals: Residuals) -> float:
-    """Return the residual that a share `FAMILIAR` of photos stays below, which the network did not learn from.
-
-    It is 1 at least, as nothing is strange that is no stranger than most of what taught.
-    """
-    return max(1.0, float(np.quantile(residuals, FAMILIAR)))
+    """Return the residual that a share `FAMILIAR` of photos stays below, which the network did not learn from."""
+    return max(0.01, float(np.quantile(residuals, FAMILIAR)))  # of photos that are all alike it would be 0
 
 
 def doubt(logits: npt.NDArray[Any], residuals: Residuals, limit: float) -> npt.NDArray[np.float32]:
