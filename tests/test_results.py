@@ -174,6 +174,9 @@ def test_what_is_said_of_strangers_is_what_was_measured() -> None:
         assert 1 - row["named"] >= 2 * (1 - facts["garments"]), "far more often not sure than of a garment"
         if name != "dataset's Other":  # scarves and swimwear among them: garments, though of no class
             assert row["named"] < facts["garments"] / 2
+    residual = card.training["residual"]
+    assert f"stay below {residual['limit']:.2f}" in read_words("docs/model.md")
+    assert f"first {residual['dimensions']} principal components" in read_words("docs/model.md")
     others = [row for name, row in facts["strangers"].items() if name not in ("dataset's Other", "drawn")]
     pictures = sum(row["pictures"] for row in others)
     named = sum(row["pictures"] * row["named"] for row in others) / pictures
