@@ -33,8 +33,8 @@ _INDENT: Final = 14
 ERRORS: Final = sys.getfilesystemencodeerrors()
 """A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are."""
 
-
 _SAMPLES: Final = 3
+"""Rows whose photos a run that goes on predicts again, to tell another model by."""
 
 JUDGED: Final = ("path", "label", "predicted", "probability", "sure", "right", "error")
 """The columns of csv where the photos' true labels are known."""
