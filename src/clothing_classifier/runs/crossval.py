@@ -259,12 +259,14 @@ def _finish(
     """Put the folds together, calibrate each by the others, and measure."""
     from clothing_classifier.evaluation.metrics import measure_folds
     from clothing_classifier.taxonomy import TOP_10
+    from clothing_classifier.training.calibration import calibrate_folds
 
     found = [read_fold(fold_file(settings.out, fold)) for fold in range(settings.folds)]
     # Folds from before residuals were measured know of nothing strange.
     measured = all("residuals" in result for result in found)
     residuals = gather(found, folds, "residuals") if measured else np.zeros(len(folds), np.float32)
-    probabilities, temperatures = _calibrate(gather(found, folds, "logits"), residuals, loaded.truth, folds)
+    calibrated, temperatures = calibrate_folds(gather(found, folds, "logits"), residuals, loaded.truth, folds)
+    probabilities = calibrated.astype(np.float32)
 
     shape = next((result["maps"].shape[1:] for result in found if len(result["maps"])), (2, 1, 1))
     evidence = np.full((len(folds), *shape), np.nan, np.float16)
@@ -314,25 +316,6 @@ def _finish(
         row["seconds"] = round(spent)
     write_bytes(settings.out / "metrics.json", to_json(metrics))
     return metrics
-
-
-def _calibrate(
-    logits: npt.NDArray[np.float32],
-    residuals: npt.NDArray[np.float32],
-    truth: npt.NDArray[np.int64],
-    folds: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.float32], list[float]]:
-    """Return each photo's probabilities, ``float32 [N, classes]``, and each fold's temperature, from the others."""
-    from clothing_classifier.training.calibration import fit_calibration
-
-    probabilities = np.empty_like(logits)
-    temperatures = []
-    for fold in range(folds.max() + 1):
-        own = folds == fold
-        calibration = fit_calibration(logits[~own], residuals[~own], truth[~own])
-        temperatures.append(calibration.temperature)
-        probabilities[own] = calibration.apply(logits[own], residuals[own])
-    return probabilities, temperatures
 
 
 def _describe(device: torch.device) -> str:

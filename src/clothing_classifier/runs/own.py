@@ -347,19 +347,12 @@ class _Learned:
 
 def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure_folds, score_sure
-    from clothing_classifier.training.calibration import find_sure, fit_calibration
+    from clothing_classifier.training.calibration import calibrate_folds, find_sure, fit_calibration
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     everything = np.ones(len(truth), bool)
     folds, logits, residuals = _judge_in_folds(photos, everything, settings.seed)
-    count = int(folds.max()) + 1
-    probabilities = np.empty(logits.shape)
-    temperatures = []
-    for fold in range(count):
-        judged = folds == fold
-        calibration = fit_calibration(logits[~judged], residuals[~judged], truth[~judged], fit_cautiously)
-        temperatures.append(calibration.temperature)
-        probabilities[judged] = calibration.apply(logits[judged], residuals[judged])
+    probabilities, temperatures = calibrate_folds(logits, residuals, truth, folds, fit_cautiously)
     predicted = probabilities.argmax(1)
     sure = find_sure(probabilities, truth, folds, lambda given, labels, _: make_promise(given, labels).threshold)
     figures = measure_folds(
@@ -393,7 +386,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
         measured_on=f"{len(truth)} photos, each fold by head, temperature and threshold from the others",
         metrics={"folds": figures},
         table=(("path", "label", "sender", "fold", "group", "predicted", *labels), rows),
-        folds=count,
+        folds=len(temperatures),
     )
 
 

@@ -93,6 +93,35 @@ def fit_calibration(
     return Calibration(limit, fit(doubt(logits, residuals, limit), labels))
 
 
+def calibrate_folds(
+    logits: npt.NDArray[np.float32],
+    residuals: Residuals,
+    labels: Integers,
+    folds: Integers,
+    fit: Callable[[npt.NDArray[np.float32], Integers], float] = fit_temperature,
+) -> tuple[Floats, list[float]]:
+    """Calibrate each fold by the others.
+
+    Args:
+        logits: ``float32 [N, classes]``, of each photo by a network that did not learn from its fold.
+        residuals: ``float32 [N]``, likewise.
+        labels: ``int64 [N]``.
+        folds: the fold of each photo, counted from 0, ``int64 [N]``.
+        fit: as `fit_calibration` takes it.
+
+    Returns:
+        Probabilities, ``float64 [N, classes]``, and each fold's temperature.
+    """
+    probabilities = np.empty(logits.shape)
+    temperatures = []
+    for fold in range(int(folds.max()) + 1):
+        own = folds == fold
+        calibration = fit_calibration(logits[~own], residuals[~own], labels[~own], fit)
+        temperatures.append(calibration.temperature)
+        probabilities[own] = calibration.apply(logits[own], residuals[own])
+    return probabilities, temperatures
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """What a threshold was chosen for.
