@@ -12,6 +12,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -135,6 +136,21 @@ def visit(browser: Browser, service: str) -> Iterator[Visit]:
 
 def pick(page: Page, *paths: Path) -> None:
     page.set_input_files("#pick", [str(path) for path in paths])
+
+
+def hold_requests(page: Page) -> list[Any]:
+    """The list in which requests for predictions wait, from now on, for what the test does with them."""
+    held: list[Any] = []
+    page.route("**/v1/predictions*", lambda route: held.append(route))
+    return held
+
+
+def wait_for_requests(page: Page, held: list[Any], count: int) -> None:
+    """Wait until ``count`` requests are held: the page shows a photo as sent before the browser hands it over."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while len(held) < count and time.monotonic() < deadline:
+        page.wait_for_timeout(10)
+    assert len(held) == count
 
 
 def card(page: Page, name: str) -> Locator:
@@ -876,29 +892,27 @@ def test_a_correction_that_is_undone_after_the_download_is_not_downloaded(visit:
 
 def test_photos_that_were_cleared_are_not_sent_again(visit: Visit) -> None:
     page = visit(expected="ERR_FAILED")
-    held: list[Any] = []
-    page.route("**/v1/predictions*", lambda route: held.append(route))
+    held = hold_requests(page)
     pick(page, *EXAMPLES[:6])
     expect(page.locator(".photo .category", has_text="Looking")).to_have_count(5)
+    wait_for_requests(page, held, 3)
     page.get_by_role("button", name="Clear all").click()
     page.locator("#sure-yes").click()
     for route in list(held):
         route.abort()
     pick(page, EXAMPLES[7])
     expect(card(page, EXAMPLES[7].name)).to_contain_text("Looking")
-    *aborted, last = held
-    assert len(aborted) == 3
-    last.continue_()
+    wait_for_requests(page, held, 4)
+    held[3].continue_()
     wait_until_done(page, 1)
     expect(page.locator("#banner")).to_be_hidden()
 
 
 def test_a_photo_that_is_taken_out_and_back_on_its_way_is_sent_once(visit: Visit) -> None:
     page = visit()
-    held: list[Any] = []
-    page.route("**/v1/predictions*", lambda route: held.append(route))
+    held = hold_requests(page)
     pick(page, EXAMPLES[0])
-    expect(card(page, EXAMPLES[0].name)).to_contain_text("Looking")
+    wait_for_requests(page, held, 1)
     focus(page, EXAMPLES[0].name)
     page.keyboard.press("Delete")
     page.locator("#toast").get_by_role("button", name="Undo").click()
@@ -1018,17 +1032,17 @@ def test_no_more_photos_go_at_once_than_the_line_is_fast(visit: Visit, tmp_path:
         Image.new("RGB", (1000, 1000), (number, 0, 0)).save(path)  # 3 MB
     page = visit()
     page.evaluate("window.clock = 0; performance.now = () => clock")
-    held: list[Any] = []
-    page.route("**/v1/predictions*", lambda route: held.append(route))
+    held = hold_requests(page)
     pick(page, *paths)
     looking = page.locator(".photo .category", has_text="Looking")
     for answered, (slow, afterwards) in enumerate(((True, 1), (False, 5)), start=1):
         expect(looking).to_have_count(1)
+        wait_for_requests(page, held, 1)
         page.evaluate(f"clock += {60_000 if slow else 100}")
         held.pop().continue_()
         expect(page.locator("#tally")).to_have_text(f"{answered} of {len(paths)} classified")
         expect(looking).to_have_count(afterwards)
-    assert len(held) == 3
+    wait_for_requests(page, held, 3)
     for route in held:
         route.continue_()
     page.unroute("**/v1/predictions*")
@@ -1084,11 +1098,10 @@ def test_a_file_that_is_gone_says_so(visit: Visit, tmp_path: Path) -> None:
     path = tmp_path / "gone.jpg"
     shutil.copy(EXAMPLES[0], path)
     page = visit(expected="ERR_FILE_NOT_FOUND|ERR_UPLOAD_FILE_CHANGED|ERR_FAILED")
-    held: list[Any] = []
-    page.route("**/v1/predictions*", lambda route: held.append(route))
+    held = hold_requests(page)
     pick(page, path)
     expect(card(page, "gone.jpg").locator("img")).to_be_visible()
-    expect(card(page, "gone.jpg")).to_contain_text("Looking")
+    wait_for_requests(page, held, 1)
     path.unlink()
     held[0].abort()
     expect(card(page, "gone.jpg")).to_contain_text("cannot be read any more: it was moved, renamed or changed")
