@@ -934,6 +934,25 @@ def test_a_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same(
         assert difference.max() <= 40
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"subsampling": 2, "restart_marker_blocks": 7}],
+    ids=["444", "422", "420", "restarts"],
+)
+def test_a_progressive_jpeg_is_decoded_small_as_if_all_of_it_were(mode: str, options: dict[str, int]) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 94, 3), np.uint8))
+    file = BytesIO()
+    picture.resize((747, 603), Image.Resampling.BICUBIC).convert(mode).save(file, "JPEG", progressive=True, **options)
+    for scale in (1, 2, 4, 8):
+        resizing = Resizing(603 // (2 * scale), 747 // (2 * scale), "squash")
+        small = open_picture(file.getvalue(), target=resizing.target)
+        assert small.size == (math.ceil(747 / scale), math.ceil(603 / scale))
+        with Image.open(file) as expected:
+            expected.draft(None, (747 // scale, 603 // scale))
+            assert small.tobytes() == expected.convert("RGB").tobytes()
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_jpeg_that_is_cut_short_is_an_error_however_small_it_is_decoded(share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)

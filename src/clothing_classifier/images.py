@@ -17,7 +17,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -302,6 +302,8 @@ class _Opened:
     """Of a deep grey picture: the largest sample value, or ``None`` where the format states none."""
     white_is_zero: bool = False
     """Of a deep grey picture: whether 0 is white and the largest value black."""
+    coarse: bytes = b""
+    """Of a progressive JPEG: a file that gives the same pixels at an eighth of the size, and is decoded far sooner."""
 
 
 _MAX_PIECES: Final = 100_000
@@ -346,7 +348,7 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
     exif = b""
     profile: dict[int, bytes] = {}
     scans = 0
-    sequential = in_scan = False
+    sequential = progressive = in_scan = False
     end = 2
     for _ in range(_MAX_PIECES):
         found = _MARKER.search(data, end)
@@ -365,7 +367,7 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
         if marker in _FRAMES:
             height, width = unpack_from(">HH", body, 1)
             _check_size(width, height, max_pixels)
-            sequential = marker in (0xC0, 0xC1)
+            sequential, progressive = marker in (0xC0, 0xC1), marker == 0xC2
         elif marker == _EXIF and body.startswith(b"Exif\0\0"):
             exif = exif or body
         elif marker == _ICC and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
@@ -384,7 +386,35 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
         JpegImageFile(BytesIO(b"".join(kept))),
         _orientation(exif),
         b"".join(profile[number] for number in sorted(profile)),
+        coarse=_empty_fine_scans(kept) if progressive else b"",
     )
+
+
+def _empty_fine_scans(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """A progressive JPEG without what does not show at an eighth of its size, where a pixel is the mean of a block.
+
+    Scans of anything else take most of the time. They are emptied and not left out: of what no scan has brought, the
+    decoder makes a guess, and changes the means by it. The scans of colours that are stored smaller stay, for these
+    colours are decoded at a quarter.
+
+    Args:
+        pieces: the file's segments, and behind the header of each scan its data.
+    """
+    kept: list[bytes | memoryview] = []
+    largest: set[int] = set()
+    is_fine = False
+    for piece in pieces:
+        if is_fine:
+            is_fine = False
+            continue
+        kept.append(piece)
+        if piece[:2] == b"\xff\xc2":
+            names, factors = piece[10::3], piece[11::3]
+            most = max(factor & 0xF0 for factor in factors) | max(factor & 0x0F for factor in factors)
+            largest = {name for name, factor in zip(names, factors, strict=False) if factor == most}
+        elif piece[:2] == b"\xff\xda":  # of one component, from its second coefficient or a later one on
+            is_fine = piece[4] == 1 and piece[5] in largest and piece[7] > 0
+    return b"".join(kept)
 
 
 def _open_png(data: bytes, max_pixels: int) -> _Opened:
@@ -735,6 +765,8 @@ def _shrink(opened: _Opened, target: Callable[[int, int], tuple[int, int]]) -> t
     width, height = opened.picture.size
     wanted = target(height, width)[::-1] if sideways else target(width, height)
     opened.picture.draft(None, (math.ceil(wanted[0] * _MARGIN), math.ceil(wanted[1] * _MARGIN)))
+    if opened.coarse and opened.picture.decoderconfig[:1] == (8,):
+        opened.picture.fp = BytesIO(opened.coarse)
     return wanted
 
 
