@@ -138,3 +138,18 @@ def test_a_package_that_cannot_be_imported_is_one_line(content: str, told: str, 
     assert done.stderr.decode().startswith(f"Error: {told}")
     assert b"pip install --force-reinstall" in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+@posix
+@pytest.mark.parametrize(
+    ("package", "content"),
+    [
+        ("click", "raise KeyboardInterrupt"),
+        ("onnxruntime", "raise ImportError('initialization failed') from KeyboardInterrupt()"),  # as it does
+    ],
+)
+def test_a_ctrl_c_while_packages_are_imported_is_no_fault(
+    package: str, content: str, photo: Path, tmp_path: Path
+) -> None:
+    done = run("predict", photo, packages=_package(tmp_path, package, content))
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -32,15 +32,7 @@ def test_the_wheel_classifies_a_photo_away_from_the_checkout(tmp_path: Path) -> 
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, timeout=300)
     predicted = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "clothing_classifier",
-            "predict",
-            str(ROOT / "examples" / "dress.jpg"),
-            "--format",
-            "csv",
-        ],
+        [str(site / "bin" / "clothing"), "predict", str(ROOT / "examples" / "dress.jpg"), "--format", "csv"],
         cwd=elsewhere,
         env={**os.environ, "PYTHONPATH": str(site)},
         check=True,

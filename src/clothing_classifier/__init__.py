@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own takes longer to import than all else here, and no Ctrl-C is caught until then
 if TYPE_CHECKING:
+    from typing import Any
+
     from clothing_classifier.card import ModelCard, ModelError
     from clothing_classifier.classifier import Classifier, Output, Prediction
     from clothing_classifier.images import Limits, PhotoError

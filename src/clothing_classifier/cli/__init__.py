@@ -81,6 +81,8 @@ class _Commands(click.Group):
                 sys.exit(141)
             raise _Trouble(printable(str(error))) from error
         except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # onnxruntime's import makes an error of it
+                sys.exit(130)
             # The exceptions that this package defines are written for people, and a package that it needs may be
             # missing or broken; anything else is a fault of its own.
             if _is_ours(type(error).__module__):
