@@ -153,3 +153,11 @@ def test_a_ctrl_c_while_packages_are_imported_is_no_fault(
 ) -> None:
     done = run("predict", photo, packages=_package(tmp_path, package, content))
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_a_ctrl_c_while_the_options_are_read_has_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.Group, "parse_args", interrupt)
+    assert CliRunner().invoke(main, ["info"]).exit_code == 130

@@ -62,6 +62,12 @@ class _Commands(click.Group):
             _silence(sys.stdout, sys.stderr)
             sys.exit(_Trouble.exit_code)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:  # click would end with 1
+            sys.exit(130)
+
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks must not end a run
             sys.stdout.reconfigure(errors="backslashreplace")
