@@ -230,6 +230,15 @@ def test_any_file_name_survives_csv_and_jsonl(rows: Sequence[Row]) -> None:
         assert found == [(row.path, a, row.error or "", b) for row, (a, b) in zip(rows, labels, strict=True)]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_file_name_stays_in_its_cell_where_a_spreadsheet_parts_them_elsewhere(delimiter: str) -> None:
+    stream = io.StringIO(newline="")
+    path = f"photos/a{delimiter}=1+1{delimiter}.jpg"
+    make_writer("csv", stream, ["Hat"], 1, header=False)(Row(path, Prediction(("Hat",), (1.0,), 0.5)))
+    (cells,) = csv.reader([stream.getvalue()], delimiter=delimiter)
+    assert cells[0].startswith(path)
+
+
 @given(st.lists(wild_rows))
 def test_no_file_name_breaks_or_steers_a_table(rows: Sequence[Row]) -> None:
     stream = io.StringIO()

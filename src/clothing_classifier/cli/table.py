@@ -138,7 +138,8 @@ def _cell(value: str | float | bool | None) -> str:
     if isinstance(value, float):
         return f"{value:.6f}"
     # RFC 4180. Python's csv.writer leaves a lone carriage return in a file's name unquoted, and readers stumble on it.
-    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\r\n') else value
+    # A spreadsheet may part cells at a semicolon or a tab, and take what follows in a name for a formula.
+    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',;\t"\r\n') else value
 
 
 def describe_entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
