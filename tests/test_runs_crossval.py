@@ -26,11 +26,11 @@ import torch
 from safetensors.torch import save_file
 
 from clothing_classifier.evaluation.metrics import confusion, score
-from clothing_classifier.runs import RunError, Settings, cross_validate
+from clothing_classifier.runs import RunError, Settings, cross_validate, train
 from clothing_classifier.runs.folder import Silent, find_commit
 from clothing_classifier.training.approaches import APPROACHES
 from clothing_classifier.training.calibration import soften
-from clothing_classifier.training.splits import assign_folds
+from clothing_classifier.training.splits import SplitError, assign_folds
 
 CLASSES = ("Dress", "Hat", "Shorts", "Skirt")
 SMALL = "mobilenetv2_035"
@@ -281,6 +281,18 @@ def test_all_approaches_get_the_same_folds_and_a_top_approach_a_part_of_them(
     assert {row["label"] for row in rows} == {"Dress", "Hat"}
     assert len(rows) == 48
     assert all(all_folds[row["path"]] == row["fold"] for row in rows)
+
+
+def test_a_top_approach_does_not_mind_a_class_of_one_photo_that_it_leaves_out(dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    table = (root / "images.csv").read_text()
+    (root / "images.csv").write_text(table.replace("00-0,0,Dress,", "00-0,0,Body,"))
+    settings = tiny(root, tmp_path / "all")
+    with pytest.raises(SplitError, match=r"Body \(1\)"):
+        cross_validate(settings)
+    settings = replace(settings, approach=replace(settings.approach, top=4))
+    assert cross_validate(replace(settings, out=tmp_path / "folds"))["photos"] == 95
+    assert set(train(replace(settings, out=tmp_path / "parts"))["test"]["per_class"]) == {*CLASSES}
 
 
 def test_frozen_features_are_computed_once_for_all_protocols(

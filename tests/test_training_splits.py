@@ -68,3 +68,13 @@ def test_data_that_cannot_be_split_are_explained(
 ) -> None:
     with pytest.raises(SplitError, match=message):
         split(labels, senders, protocol, seed=0)
+
+
+@pytest.mark.parametrize("protocol", ["random", "sender"])
+def test_nothing_is_asked_of_classes_that_take_no_part(protocol: Protocol) -> None:
+    labels, senders = [*"ab" * 20, "c"], [str(number // 2) for number in range(41)]
+    with pytest.raises(SplitError, match=r"too few photos .*: c \(1\)"):
+        assign_folds(labels, senders, protocol, folds=5, seed=0)
+    held_out = assign_folds(labels, senders, protocol, folds=5, seed=0, used=("a", "b"))
+    assert [set(held_out[number:40:2].tolist()) for number in (0, 1)] == [{*range(5)}] * 2
+    assert set(split(labels, senders, protocol, seed=0, used=("a", "b")).tolist()) == set(PARTS)

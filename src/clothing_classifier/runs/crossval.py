@@ -97,7 +97,8 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
     loaded = load(settings, approach, reporter)
     everything = loaded.manifest.kept
     labels, senders = [photo.label or "" for photo in everything], [photo.sender for photo in everything]
-    folds = assign_folds(labels, senders, protocol, folds=settings.folds, seed=settings.seed)[loaded.chosen]
+    folds = assign_folds(labels, senders, protocol, folds=settings.folds, seed=settings.seed, used=loaded.labels)
+    folds = folds[loaded.chosen]
     for fold in range(settings.folds):
         if not (folds == fold).any():
             raise RunError(f"{settings.data}: fold {fold} has no photos; choose fewer folds, or add photos")

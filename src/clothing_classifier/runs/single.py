@@ -31,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clothing_classifier import __version__
-from clothing_classifier.dataset import Manifest
 from clothing_classifier.runs.folder import (
     Reporter,
     RunError,
@@ -157,7 +156,7 @@ class _Prepared:
 
 def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Prepared:
     loaded = load(settings, approach, reporter)
-    protocol, parts = _split(loaded.manifest, settings)
+    protocol, parts = _split(loaded, settings)
     parts = parts[loaded.chosen]
     for part in PARTS if protocol != "none" else ():
         if not (parts == part).any():
@@ -326,8 +325,8 @@ def _measure_file(
     return metrics, rows, interval
 
 
-def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
-    photos = manifest.kept
+def _split(loaded: Loaded, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
+    photos = loaded.manifest.kept
     if settings.crossvals:
         return "none", np.full(len(photos), "train")
     given = [photo.part for photo in photos]
@@ -337,4 +336,4 @@ def _split(manifest: Manifest, settings: Settings) -> tuple[SplitChoice | Litera
             raise RunError(f"{settings.data}: has no train, validation and test folders; choose another --split")
         return choice, np.array(given)
     labels, senders = [photo.label or "" for photo in photos], [photo.sender for photo in photos]
-    return choice, split(labels, senders, choice, seed=settings.seed)
+    return choice, split(labels, senders, choice, seed=settings.seed, used=loaded.labels)

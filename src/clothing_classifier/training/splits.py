@@ -27,7 +27,13 @@ class SplitError(ValueError):
 
 
 def assign_folds(
-    labels: Sequence[str], senders: Sequence[str | None], protocol: Protocol, *, folds: int, seed: int
+    labels: Sequence[str],
+    senders: Sequence[str | None],
+    protocol: Protocol,
+    *,
+    folds: int,
+    seed: int,
+    used: Sequence[str] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Give each photo the number of the fold in which it is held out.
 
@@ -37,16 +43,17 @@ def assign_folds(
         protocol: ``"random"`` or ``"sender"``.
         folds: how many, at least 2.
         seed: the same seed gives the same folds.
+        used: the classes that take part, by default all; of the others a photo is enough.
 
     Returns:
         ``int64 [N]``, each 0 to ``folds - 1``.
 
     Raises:
-        SplitError: a class has fewer photos than three, or there are fewer senders than folds.
+        SplitError: a class that takes part has fewer photos than three, or there are fewer senders than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    counts = Counter(labels)
+    counts = Counter(label for label in labels if used is None or label in used)
     small = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < len(PARTS)]
     if small:
         raise SplitError(f"too few photos to split (3 a class at least): {', '.join(small)}; add photos or drop it")
@@ -82,7 +89,12 @@ def number_senders(senders: Sequence[str | None]) -> npt.NDArray[np.int64]:
 
 
 def split(
-    labels: Sequence[str], senders: Sequence[str | None], protocol: Protocol, *, seed: int
+    labels: Sequence[str],
+    senders: Sequence[str | None],
+    protocol: Protocol,
+    *,
+    seed: int,
+    used: Sequence[str] | None = None,
 ) -> npt.NDArray[np.str_]:
     """Split photos into 5/7 training, 1/7 validation and 1/7 test.
 
@@ -91,5 +103,5 @@ def split(
     Returns:
         ``str [N]``, each one of `PARTS`.
     """
-    held_out = assign_folds(labels, senders, protocol, folds=SEVENTHS, seed=seed)
+    held_out = assign_folds(labels, senders, protocol, folds=SEVENTHS, seed=seed, used=used)
     return np.select([held_out == 0, held_out == 1], ["test", "validation"], "train")
