@@ -31,6 +31,7 @@ from clothing_classifier.runs.folder import Silent, find_commit
 from clothing_classifier.training.approaches import APPROACHES
 from clothing_classifier.training.calibration import soften
 from clothing_classifier.training.splits import SplitError, assign_folds
+from clothing_classifier.training.weights import WeightsError
 
 CLASSES = ("Dress", "Hat", "Shorts", "Skirt")
 SMALL = "mobilenetv2_035"
@@ -258,16 +259,25 @@ def test_epochs_and_members_can_be_chosen(dataset: Path, tmp_path: Path) -> None
         ("mobilenetv2-frozen", None, {"weights": "none"}, "a frozen backbone needs weights"),
         ("custom-cnn", None, {"epochs": 0}, "custom-cnn has no pretrained backbone"),
         ("resnet50", "resnet5O", {}, "timm has no backbone 'resnet5O'"),
-        ("resnet50", "resnet50.badtag", {}, "timm has no weights 'resnet50.badtag'"),
+        ("resnet50", "resnet50.badtag", {}, r"timm has no backbone .*Invalid pretrained tag \(badtag\)"),
+        ("resnet50", "vit_tiny_patch16_224", {}, "timm has no backbone .* that gives maps"),
+        ("resnet50", "resnet18", {"weights": "no.safetensors"}, "no.safetensors: cannot be read"),
+        ("custom-cnn", None, {"weights": "no.safetensors"}, "this approach trains from nothing"),
     ],
 )
+@pytest.mark.parametrize("run", [cross_validate, train])
 def test_what_cannot_be_is_told_before_photos_are_loaded(
-    tmp_path: Path, name: str, backbone: str | None, changes: dict[str, Any], message: str
+    run: Callable[[Settings], object],
+    tmp_path: Path,
+    name: str,
+    backbone: str | None,
+    changes: dict[str, Any],
+    message: str,
 ) -> None:
     approach = APPROACHES[name]
     approach = approach.with_backbone(backbone) if backbone else approach
-    with pytest.raises(ValueError, match=message):
-        cross_validate(Settings(approach, tmp_path / "nowhere", tmp_path / "out", **changes))
+    with pytest.raises((ValueError, WeightsError), match=message):
+        run(Settings(approach, tmp_path / "nowhere", tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 

@@ -91,13 +91,17 @@ class Settings:
 
 
 def settle(settings: Settings) -> Approach:
-    """Return the approach with what the settings change in it.
+    """Return the approach with what the settings change in it, once it is sure that its network can be had.
 
     A network without pretrained weights has no blocks that could stay as they are, and none that need to learn slower.
 
     Raises:
-        ValueError: there is nothing that could learn, or timm does not know the backbone.
+        ValueError: there is nothing that could learn, or timm has no such backbone.
+        WeightsError: as `load_weights` says.
     """
+    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
+    from clothing_classifier.training.networks import Statistics
+
     approach = settings.approach
     recipe = approach.recipe
     if settings.epochs is not None:
@@ -108,26 +112,12 @@ def settle(settings: Settings) -> Approach:
         raise ValueError(f"{approach.name} has no pretrained backbone, so it learns nothing in 0 epochs; give it some")
     if recipe.epochs == 0 and settings.weights == "none":
         raise ValueError("a frozen backbone needs weights; choose --weights hub or a file")
-    if approach.backbone is not None:
-        _require_backbone(approach.backbone)
     if approach.backbone is not None and settings.weights == "none":
         recipe = replace(recipe, head_rate=1.0, block_decay=1.0, still=0)
-    return replace(approach, recipe=recipe)
-
-
-def _require_backbone(name: str) -> None:
-    """Make sure that timm knows a backbone's name, before photos are loaded for it."""
-    import timm
-
-    try:
-        known = timm.is_model(name)
-        timm.get_pretrained_cfg(name)
-    except RuntimeError as error:  # the name's tag is unknown
-        raise ValueError(
-            f"timm has no weights {name!r} ({error}); timm.list_pretrained() names those it has"
-        ) from error
-    if not known:
-        raise ValueError(f"timm has no backbone {name!r}; timm.list_models() names those of this version")
+    approach = replace(approach, recipe=recipe)
+    # How many classes there are only the photos tell, but nobody shall wait for these to learn that a name is wrong.
+    start(approach, settings, 2, Statistics(IMAGENET_MEAN, IMAGENET_STD))
+    return approach
 
 
 @dataclass(frozen=True, slots=True)

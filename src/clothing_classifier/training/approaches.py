@@ -225,6 +225,6 @@ def build(approach: Approach, classes: int, statistics: Statistics) -> Classifyi
     except Exception as error:  # timm raises what its models happen to raise
         raise ValueError(
             f"timm has no backbone {approach.backbone!r} that gives maps of photos of {height}×{width} pixels "
-            f"({first_line(error)}); timm.list_models() names those of this version"
+            f"({first_line(error)}); timm.list_models() and timm.list_pretrained() name those of this version"
         ) from error
     return Classifying(features, features.channels, classes, statistics, approach.recipe.dropout)
