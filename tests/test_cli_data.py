@@ -80,6 +80,9 @@ def test_a_report_for_people(github: Path) -> None:
         "2 senders, of whom the largest  photos  share  share so far",
         "1                                    2  66.7%         66.7%",
         "2                                    1  33.3%        100.0%",
+        "",
+        "Classes of one sender, which folds by sender cannot judge: 1",
+        "  Dress",
     ]
     assert result.stderr == "The manifest is manifest.csv.\n"
 

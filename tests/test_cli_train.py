@@ -15,6 +15,11 @@ from clothing_classifier.cli.train import Terminal
 from clothing_classifier.training.fit import Step
 
 
+def draw(file: Path, random: np.random.Generator) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(file)
+
+
 def test_each_stage_has_its_own_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that goes on in the middle of a fold must not measure the next fold by that one's beginning."""
     clock = itertools.count(step=10)  # a step takes ten seconds, whoever asks for the time
@@ -43,10 +48,8 @@ def test_each_stage_has_its_own_time_left(monkeypatch: pytest.MonkeyPatch, capsy
 def test_an_approach_says_what_it_left_out(words: tuple[str, ...], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for label in ("kilt", "sari"):
-        (tmp_path / "data" / label).mkdir(parents=True)
         for number in range(7):
-            pixels = random.integers(0, 256, (40, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+            draw(tmp_path / "data" / label / f"{number}.png", random)
     (tmp_path / "data" / "sari" / "7.png").write_bytes(b"torn")
     (tmp_path / "data" / "sari" / "8.png").write_bytes((tmp_path / "data" / "sari" / "0.png").read_bytes())
     command, *options = words
@@ -56,3 +59,29 @@ def test_an_approach_says_what_it_left_out(words: tuple[str, ...], tmp_path: Pat
     said = result.stdout
     assert "Left out: sari/7.png (unreadable: " in said
     assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo and the reason." in said
+
+
+def test_a_class_that_cannot_be_judged_is_named(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["image,sender_id,label"]
+    for number in range(18):
+        draw(tmp_path / "data" / "images" / f"{number}.png", random)
+        rows.append(f"{number},{number // 3},{'Body' if number < 3 else ('Dress', 'Hat')[number % 2]}")
+        if number > 5:
+            part = ("train", "test", "validation")[number % 3]
+            draw(tmp_path / "parts" / part / ("sari", "kilt")[number % 2] / f"{number}.png", random)
+    (tmp_path / "data" / "images.csv").write_text("\n".join(rows))
+    draw(tmp_path / "parts" / "train" / "poncho" / "0.png", random)
+
+    def run(*words: str) -> str:
+        common = ["--out", str(tmp_path / words[0]), "--epochs", "1", "--device", "cpu"]
+        result = CliRunner().invoke(main, [words[0], "custom-cnn", *words[1:], *common], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    folds = "2 folds, stratified by class, no sender in two folds; seed 0"
+    untaught = "; judged by a network that never met the class, as one fold holds all of it: Body"
+    said = run("crossval", "--data", str(tmp_path / "data"), "--folds", "sender", "--count", "2")
+    assert said.endswith(f"\n  measured on: {folds}{untaught}\n")
+    said = run("train", "--data", str(tmp_path / "parts"))
+    assert said.count("\n  no photo to judge by: poncho\n") == 2

@@ -91,3 +91,4 @@ def command(
         f"all      {metrics['photos']:>6} photos   weighted F1 {metrics['weighted_f1']:.3f} ({low:.3f} to {high:.3f}, "
         f"± {spread:.3f} between folds)   macro F1 {metrics['macro_f1']:.3f}   accuracy {metrics['accuracy']:.3f}"
     )
+    click.echo(printable(f"  measured on: {metrics['protocol']}"))

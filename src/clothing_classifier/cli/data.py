@@ -165,7 +165,7 @@ def _senders(figures: Mapping[str, Any] | None) -> list[str]:
     )
     if figures["photos_without_sender"]:
         lines.append(f"{counted(figures['photos_without_sender'], 'photo has', 'photos have')} no sender")
-    return lines
+    return lines + _list("Classes of one sender, which folds by sender cannot judge", figures["classes_of_one"])
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:

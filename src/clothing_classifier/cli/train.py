@@ -261,6 +261,9 @@ def command(
             f"{part:<13}{figures['photos']:>5} photos   weighted F1 {figures['weighted_f1']:.3f} "
             f"({low:.3f} to {high:.3f})   macro F1 {figures['macro_f1']:.3f}   accuracy {figures['accuracy']:.3f}"
         )
+        absent = [label for label, row in figures["per_class"].items() if not row["photos"]]
+        if absent:
+            click.echo(printable(f"  no photo to judge by: {', '.join(absent)}"))
     click.echo(f"The model is {out / 'model.onnx'}.")
 
 

@@ -240,7 +240,15 @@ def _describe_senders(kept: Sequence[Photo]) -> dict[str, Any] | None:
         so_far += count
         share, share_so_far = round(count / len(kept), 4), round(so_far / len(kept), 4)
         largest.append({"sender": sender, "photos": count, "share": share, "share_so_far": share_so_far})
-    return {"senders": len(counts), "photos_without_sender": len(kept) - counts.total(), "largest": largest}
+    senders: dict[str, set[str]] = defaultdict(set)
+    for photo in kept:
+        senders[photo.label or ""].add(photo.sender or photo.path)  # a photo without one is a sender of its own
+    return {
+        "senders": len(counts),
+        "photos_without_sender": len(kept) - counts.total(),
+        "largest": largest,
+        "classes_of_one": sorted(label for label, names in senders.items() if len(names) == 1),
+    }
 
 
 def _detail(dropped: str) -> str:

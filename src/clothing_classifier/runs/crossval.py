@@ -292,8 +292,12 @@ def _finish(
     now = [find_commit() or "", __version__, _describe(device)]
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     seconds = [float(result["seconds"]) for result in found]
+    split = PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}"
+    together = [name for number, name in enumerate(loaded.labels) if len(set(folds[loaded.truth == number])) == 1]
+    if together:
+        split += f"; judged by a network that never met the class, as one fold holds all of it: {', '.join(together)}"
     metrics = {
-        "protocol": PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}",
+        "protocol": split,
         **measure_folds(
             loaded.truth,
             probabilities,
