@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -40,10 +42,10 @@ def test_what_lies_off_the_plane_of_what_taught_is_strange() -> None:
 
 def test_the_residual_is_the_distance_to_the_nearest_point_of_the_subspace() -> None:
     subspace = fit_subspace(draw(400, 0.1, 1))
-    np.testing.assert_allclose(subspace.basis @ subspace.basis.T, np.eye(len(subspace.basis)), atol=1e-5)
+    np.testing.assert_allclose(subspace.basis @ subspace.basis.T, np.eye(len(subspace.basis)), atol=1e-3)
     shown = draw(50, 3.0, 4).astype(np.float64)
     nearest = np.linalg.lstsq(subspace.basis.T.astype(np.float64), (shown - subspace.mean).T, rcond=None)[1]
-    np.testing.assert_allclose(subspace.measure(shown.astype(np.float32)) * subspace.unit, nearest, rtol=1e-3)
+    np.testing.assert_allclose(subspace.measure(shown.astype(np.float32)) * subspace.unit, nearest, rtol=1e-2)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
@@ -134,8 +136,10 @@ def test_a_graph_doubts_as_the_numbers_do() -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     probabilities, embedding = session.run(["probabilities", "embedding"], {"pixels": shown})
     wanted = soften(doubt(shown @ weight, subspace.measure(shown), limit))
-    np.testing.assert_allclose(probabilities, wanted, atol=1e-3)
+    np.testing.assert_allclose(probabilities, wanted, atol=1e-4)
     np.testing.assert_array_equal(embedding, shown)
+    largest = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims))
+    assert (tuple(largest.dims), largest.data_type) == (subspace.basis.T.shape, TensorProto.FLOAT16)
     assert probabilities[20:].max(1).mean() < soften(shown[20:] @ weight).max(1).mean() - 0.1
 
 

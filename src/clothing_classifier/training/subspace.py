@@ -38,7 +38,8 @@ class Subspace:
 
     Attributes:
         mean: of these embeddings, ``float32 [D]``.
-        basis: orthonormal, ``float32 [K, D]``.
+        basis: orthonormal but for the rounding, of values that float16 holds, as `attach` stores them so:
+            ``float32 [K, D]``.
         unit: mean squared length of what of these embeddings lies outside, or more, see `LEAST`.
     """
 
@@ -71,7 +72,7 @@ def fit_subspace(embeddings: Embeddings) -> Subspace:
     centred = embeddings - mean
     largest = (size - dimensions, size - 1)
     found = eigh(centred.T @ centred, subset_by_index=largest)[1].T if dimensions else np.empty((0, size))
-    basis = np.ascontiguousarray(found, np.float32)
+    basis = np.ascontiguousarray(found, np.float16).astype(np.float32)
     unit = float(_measure_outside(embeddings, mean, basis).mean())
     least = LEAST * float(np.square(centred).sum(1).mean())
     return Subspace(mean, basis, max(unit, least) or 1.0)
@@ -106,14 +107,14 @@ def attach(graph: onnx.GraphProto, subspace: Subspace, limit: float) -> None:
     Raises:
         ValueError: the graph has no such form.
     """
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     softmax = next((node for node in graph.node if "probabilities" in node.output), None)
     if softmax is None or softmax.op_type != "Softmax":
         raise ValueError("the probabilities are not those of a softmax")
     constants = {
         "mean": subspace.mean,
-        "basis": np.ascontiguousarray(subspace.basis.T),
+        "basis.half": np.ascontiguousarray(subspace.basis.T, np.float16),
         "limit": np.float32(limit * subspace.unit),
         "one": np.float32(1),
         "axis": np.array([1], np.int64),
@@ -130,6 +131,7 @@ def attach(graph: onnx.GraphProto, subspace: Subspace, limit: float) -> None:
         ("Div", [softmax.input[0], "strange.doubt"], "logits"),
     ]
     nodes = [helper.make_node(kind, inputs, [f"strange.{output}"]) for kind, inputs, output in steps]
+    nodes.insert(0, helper.make_node("Cast", ["strange.basis.half"], ["strange.basis"], to=TensorProto.FLOAT))
     softmax.input[0] = "strange.logits"
     rest = [node for node in graph.node if node is not softmax]
     last = helper.make_node("Identity", [], [])
