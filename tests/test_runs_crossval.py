@@ -34,6 +34,7 @@ from clothing_classifier.training.splits import SplitError, assign_folds
 from clothing_classifier.training.weights import WeightsError
 
 CLASSES = ("Dress", "Hat", "Shorts", "Skirt")
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 SMALL = "mobilenetv2_035"
 CHANGING = ("cost", "training")
 """What a run measures of its machine, and where it was; all else is the same however often it was stopped."""
@@ -199,6 +200,9 @@ def test_the_record_says_what_was_run_and_names_no_path(run: Path, dataset: Path
     for file in run.glob("*.json"):
         assert str(dataset.parent) not in file.read_text()
     assert not list(run.glob("*checkpoint*")), "a finished fold needs no checkpoint"
+    before = json.loads((RESULTS / "efficientnet-b0-sender.json").read_text())["config"]["recipe"]
+    assert config["recipe"].keys() == before.keys(), "a run from before is of the same recipe"
+    assert config["recipe"]["balance"] == before["balance"]
 
 
 def test_a_run_that_is_repeated_says_who_made_its_folds(

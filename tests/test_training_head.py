@@ -40,15 +40,15 @@ def test_it_is_logistic_regression_on_standardised_features() -> None:
     assert (head.compute_logits(fresh).argmax(1) == truth).mean() > 0.7
 
 
-@given(seed=st.integers(0, 999), strength=st.sampled_from([0.0, *STRENGTHS]), balance=st.floats(0, 1))
+@given(seed=st.integers(0, 999), strength=st.sampled_from([0.0, *STRENGTHS]))
 @settings(max_examples=20, deadline=None)
-def test_the_gradient_is_the_losses_slope(seed: int, strength: float, balance: float) -> None:
+def test_the_gradient_is_the_losses_slope(seed: int, strength: float) -> None:
     random = np.random.default_rng(seed)
     features, labels = random.normal(size=(30, 5)).astype(np.float32), random.integers(0, CLASSES, 30)
-    parameters, offset = random.normal(size=(CLASSES, 6)), balance * random.normal(size=CLASSES)
+    parameters = random.normal(size=(CLASSES, 6))
 
     def measure(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return measure_loss(at, features, labels, strength, offset)
+        return measure_loss(at, features, labels, strength)
 
     _, gradient = measure(parameters)
     direction = random.normal(size=parameters.shape)
@@ -97,21 +97,6 @@ def test_no_group_is_on_two_sides_of_an_inner_fold(monkeypatch: pytest.MonkeyPat
     assert all(np.isin(counts, [0]).any() for counts in inner), "each inner fold holds some groups back"
     assert all(((counts == 0) | (counts == whole)).all() for counts in inner)
     assert (taught[-1] == whole).all()
-
-
-def test_balance_makes_rare_classes_likelier() -> None:
-    features, labels = draw(600, 2, spread=4.0)
-    rare = np.flatnonzero(labels == 2)[:20]
-    kept = np.sort(np.concatenate([np.flatnonzero(labels != 2), rare]))
-    features, labels = features[kept], labels[kept]
-    said = [
-        (fit_head([features], labels, np.arange(len(labels)), CLASSES, balance=balance).compute_logits(features))
-        .argmax(1)
-        .tolist()
-        .count(2)
-        for balance in (0.0, 1.0)
-    ]
-    assert said[1] > 2 * said[0]
 
 
 @given(photos=st.integers(3, 12), senders=st.integers(1, 4), seed=st.integers(0, 99))

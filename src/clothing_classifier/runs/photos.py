@@ -231,7 +231,8 @@ def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Stati
         "approach": approach.name,
         "summary": approach.summary,
         "backbone": approach.backbone,
-        "recipe": asdict(approach.recipe),
+        # What no recipe ever had is still said, so that runs from when one could have had it go on and are joined.
+        "recipe": asdict(approach.recipe) | {"balance": 0.0},
         "resizing": loaded.resizing.to_dict(),
         "mean": list(statistics.mean) if statistics else None,
         "std": list(statistics.std) if statistics else None,

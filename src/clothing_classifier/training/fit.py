@@ -118,8 +118,6 @@ def fit(
         # The whole set lives on the GPU, so that it never waits for the host.
         pixels, labels = pixels.to(device), labels.to(device)
     classes = network.head.out_features
-    prior = torch.bincount(labels.cpu(), minlength=classes).clamp(min=1) / len(labels)
-    adjustment = (recipe.balance * prior.log()).to(device)
     background = torch.tensor(fill, dtype=torch.float32, device=device)
     steps = max(1, len(labels) // recipe.batch_size)
 
@@ -162,7 +160,7 @@ def fit(
             inputs, targets = mix(inputs, targets, recipe.augmentation, generator)
             with _precision(recipe, device):
                 logits = forward(inputs.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float() + adjustment, targets, label_smoothing=recipe.label_smoothing)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)

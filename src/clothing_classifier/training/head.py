@@ -55,9 +55,7 @@ class Head:
         return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def fit_head(
-    views: Sequence[Features], labels: Labels, groups: Labels, classes: int, *, balance: float = 0.0, seed: int = 0
-) -> Head:
+def fit_head(views: Sequence[Features], labels: Labels, groups: Labels, classes: int, *, seed: int = 0) -> Head:
     """Solve for the head on standardised features, and choose its L2 penalty within the photos given.
 
     The penalty is the one with the least loss over three inner folds; photos of one group are never on two sides of
@@ -68,7 +66,6 @@ def fit_head(
         labels: class numbers, ``int64 [N]``.
         groups: number of the sender of each photo, or of the photo itself, ``int64 [N]``.
         classes: the number of classes.
-        balance: strength of the logit adjustment, see `Recipe`.
         seed: of the inner folds.
 
     Returns:
@@ -92,23 +89,19 @@ def fit_head(
         parameters = np.zeros((classes, 1 + len(mean)))
         taught, unseen, truth = first[teaching], first[judging], labels[judging]
         for number, strength in enumerate(STRENGTHS):
-            parameters = _solve(taught, labels[teaching], parameters, strength, balance)
+            parameters = _solve(taught, labels[teaching], parameters, strength)
             likelihood = _log_softmax(_judge(parameters, unseen))
             losses[number] -= likelihood[np.arange(len(truth)), truth].sum()
     best = int(losses.argmin())
     parameters = np.zeros((classes, 1 + len(mean)))
     for strength in STRENGTHS[: best + 1]:
-        parameters = _solve(standard, np.tile(labels, len(views)), parameters, strength, balance)
+        parameters = _solve(standard, np.tile(labels, len(views)), parameters, strength)
     weight, bias = parameters[:, 1:].astype(np.float32), parameters[:, 0].astype(np.float32)
     return Head(mean, spread, weight, bias, STRENGTHS[best])
 
 
 def measure_loss(
-    parameters: Parameters,
-    features: Features,
-    labels: Labels,
-    strength: float,
-    offset: npt.NDArray[np.float64],
+    parameters: Parameters, features: Features, labels: Labels, strength: float
 ) -> tuple[float, Parameters]:
     """Return what the head minimises, and its gradient.
 
@@ -119,14 +112,13 @@ def measure_loss(
         features: ``float32 [N, D]``, standardised.
         labels: ``int64 [N]``.
         strength: of the L2 penalty, which leaves the bias alone.
-        offset: what is added to each class's logit while the head learns, ``float64 [classes]``.
 
     Returns:
         Mean cross-entropy plus ``strength / 2`` times the sum of the squared weights, and the gradient in the shape of
         the parameters.
     """
     rows = np.arange(len(labels))
-    likelihood = _log_softmax(_judge(parameters, features) + offset)
+    likelihood = _log_softmax(_judge(parameters, features))
     weight = parameters[:, 1:]
     loss = -likelihood[rows, labels].mean() + strength / 2 * np.square(weight).sum()
     error = np.exp(likelihood)
@@ -139,15 +131,12 @@ def measure_loss(
     return float(loss), gradient
 
 
-def _solve(features: Features, labels: Labels, start: Parameters, strength: float, balance: float) -> Parameters:
+def _solve(features: Features, labels: Labels, start: Parameters, strength: float) -> Parameters:
     """Return the parameters that minimise loss and penalty, from those of a stronger penalty."""
     from scipy.optimize import minimize
 
-    prior = np.bincount(labels, minlength=len(start)).clip(min=1) / len(labels)
-    offset = balance * np.log(prior)
-
     def objective(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        loss, gradient = measure_loss(flat.reshape(start.shape), features, labels, strength, offset)
+        loss, gradient = measure_loss(flat.reshape(start.shape), features, labels, strength)
         return loss, gradient.ravel()
 
     options = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": 1e-5, "ftol": 1e-10}

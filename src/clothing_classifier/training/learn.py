@@ -55,8 +55,7 @@ def learn(
         CheckpointError: as `fit` says.
     """
     if views is not None:
-        classes = network.head.out_features
-        network.install(fit_head(views, train[1], groups, classes, balance=recipe.balance, seed=seed))
+        network.install(fit_head(views, train[1], groups, network.head.out_features, seed=seed))
     if recipe.epochs == 0:
         return network.to(device).eval(), []
     return fit(

@@ -67,8 +67,6 @@ class Recipe:
         still: how many of a pretrained backbone's first blocks do not learn at all; not even their statistics move.
         warmup: epochs of the linear warm-up.
         label_smoothing: share of each target that is spread over all classes.
-        balance: strength τ of the logit adjustment for imbalanced classes (Menon et al., 2021,
-            https://arxiv.org/abs/2007.07314): 0 is plain cross-entropy, 1 is balanced softmax.
         averaging: decay of the exponential moving average of the weights, a step; the average is what is kept.
         dropout: share of the embedding zeroed while training.
         bfloat16: run convolutions in bfloat16 where the processor, or the GPU, has it.
@@ -86,7 +84,6 @@ class Recipe:
     still: int = 0
     warmup: float = 2.0
     label_smoothing: float = 0.1
-    balance: float = 0.0
     averaging: float = 0.995
     dropout: float = 0.2
     bfloat16: bool = True
