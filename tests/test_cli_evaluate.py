@@ -324,9 +324,29 @@ def test_photos_that_taught_the_model_are_known_again_and_may_be_left_out(taught
 def test_nothing_is_left_where_all_photos_taught_the_model(taught: Path, folder: Path) -> None:
     for label in ("G-reen", "blue"):
         shutil.rmtree(folder / label)
-    result = evaluate(taught, folder, "--unseen")
+    out = write_table(folder.parent / "rows.csv", [["path"], ["what was there"]])
+    before = out.read_bytes()
+    result = evaluate(taught, folder, "--unseen", "--out", out)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{folder}: the model learned from all of these photos that can be read; take others" in result.stderr
+    assert f"{folder}: the model learned from all of these photos; take others" in result.stderr
+    assert out.read_bytes() == before
+    (folder / "Red" / "torn.png").write_bytes(b"torn")
+    result = evaluate(taught, folder, "--unseen")
+    assert result.exit_code == 1
+    assert "There is nothing to measure on." in result.stdout
+
+
+def test_what_is_left_out_is_not_looked_at(taught: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    prepare = Classifier.prepare
+
+    def watch(self: Classifier, source: Any) -> Any:
+        looked.append(Path(source).parent.name)
+        return prepare(self, source)
+
+    monkeypatch.setattr(Classifier, "prepare", watch)
+    figures(taught, folder, "--unseen")
+    assert {*looked} == {"G-reen", "blue"}
 
 
 def test_a_model_that_does_not_tell_what_taught_it_leaves_nothing_out(tiny_model: Path, folder: Path) -> None:

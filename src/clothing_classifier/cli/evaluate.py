@@ -159,6 +159,14 @@ def command(
     unreadable: list[dict[str, str]] = []
     measured: list[tuple[str, str, str | None]] = []
     known = [0] * len(files)
+    seen = 0
+    if unseen:
+        found = [_find(str(listing.root / photo.path), taught) for photo in photos]
+        known = [sum(of_model) for of_model in zip(*found, strict=True)]
+        photos = [photo for photo, knows in zip(photos, found, strict=True) if not any(knows)]
+        seen = len(found) - len(photos)
+        if not photos:
+            raise click.ClickException(printable(f"{data}: the model learned from all of these photos; take others"))
     with ExitStack() as stack:
         write = None
         if out is not None:
@@ -175,10 +183,8 @@ def command(
             if row.prediction is None:
                 unreadable.append({"path": row.path, "reason": row.error or ""})
             else:
-                found = _find(row.path, taught)
-                known = [count + knows for count, knows in zip(known, found, strict=True)]
-                if unseen and any(found):
-                    continue
+                if not unseen:
+                    known = [count + knows for count, knows in zip(known, _find(row.path, taught), strict=True)]
                 evaluation.add(row.path, label, row.prediction, photo.sender)
                 measured.append((row.path, label, photo.sender))
             if write is not None:
@@ -193,11 +199,6 @@ def command(
                         "--out"
                     ) from error
 
-    seen = len(photos) - len(unreadable) - len(measured)
-    if seen and not measured:
-        raise click.ClickException(
-            printable(f"{data}: the model learned from all of these photos that can be read; take others")
-        )
     learned_from = [None if marks is None else count for marks, count in zip(taught, known, strict=True)]
     beside = None
     if others and measured:
