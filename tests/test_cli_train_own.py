@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from clothing_classifier.card import ModelCard, ModelFile
 from clothing_classifier.cli import main
 from clothing_classifier.cli.train import describe_own
+from clothing_classifier.dataset import Manifest, Photo
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_what_cannot_be_is_one_line(data: Path) -> None:
 
 
 def describe(
-    card: ModelCard, left_out: dict[str, str] | None = None, judged: Sequence[dict[str, str]] = (), **figures: Any
+    card: ModelCard, photos: Sequence[Photo] = (), judged: Sequence[dict[str, str]] = (), **figures: Any
 ) -> str:
     rows = {
         "bow": {"precision": 0.9, "recall": 0.95, "f1": 0.92, "photos": 40},
@@ -113,7 +114,8 @@ def describe(
         }
     }
     file = ModelFile(Path("my runs/model.onnx"), b"", card)
-    return "\n".join(describe_own(file, metrics, left_out or {}, judged))
+    manifest = Manifest(Path("photos"), "table", tuple(photos), ("gone.jpg",) * (len(photos) > 0))
+    return "\n".join(describe_own(file, metrics, manifest, judged))
 
 
 @pytest.fixture
@@ -143,7 +145,8 @@ def test_the_end_says_what_it_is_worth_and_how_to_use_it(card: ModelCard) -> Non
 
 def test_the_end_says_what_was_wrong_with_the_photos(card: ModelCard) -> None:
     data = {**card.data, "near_copies": 6, "all_alike": ["bow"], "one_sender": ["scarf"], "taught_test_photos": 3}
-    left_out = {"bow/1.jpg": "unreadable: is not a picture", "bow/2.jpg": "exact copy: of bow/3.jpg"}
+    dropped = ("unreadable: is not a picture", "exact copy: of bow/3.jpg", "taken at 12:30: dark", "taken at 12:30")
+    left_out = [Photo(f"bow/{number}.jpg", "bow", dropped=why) for number, why in enumerate((*dropped, ""), 1)]
     judged = [
         {"path": f"bow/{number}.jpg", "label": "scarf" if number == 7 else "bow", "group": str(number // 2)}
         | {"taught": "true" if number < 3 else "false"}
@@ -153,7 +156,8 @@ def test_the_end_says_what_was_wrong_with_the_photos(card: ModelCard) -> None:
     assert "These look the same, and have different labels: bow/6.jpg (bow), bow/7.jpg (scarf)." in text
     assert text.count("These look the same") == 1
     assert "Left out: bow/1.jpg (unreadable: is not a picture)" in text
-    assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo" in text
+    told = "taken at 12:30 (2), unreadable (1), exact copy (1), row without a photo (1)"
+    assert f"Left out in all: {told}; manifest.csv names each photo" in text
     assert "6 photos have near copies" in text
     assert "The photos of bow look all the same" in text
     assert "The photos of scarf are all of one sender, so its figures flatter; add photos of other senders." in text

@@ -11,7 +11,6 @@ from clothing_classifier.cli import printable
 from clothing_classifier.cli.train import (
     describe_left_out,
     list_approaches,
-    read_left_out,
     require_torch,
     running,
     training_options,
@@ -61,6 +60,7 @@ def command(
     backbone: str | None,
 ) -> None:
     require_torch()
+    from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import Settings, cross_validate
 
     chosen = APPROACHES[approach]
@@ -79,7 +79,7 @@ def command(
             folds=count,
         )
         metrics = cross_validate(settings, reporter)
-    for line in describe_left_out(read_left_out(out)):
+    for line in describe_left_out(read_manifest(out / "manifest.csv")):
         click.echo(printable(line))
     for row in metrics["folds"]:
         click.echo(

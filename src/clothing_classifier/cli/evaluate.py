@@ -234,6 +234,7 @@ def _choose(
     data: Path, listing: Listing, labels: Sequence[str], part: str | None
 ) -> tuple[list[Photo], dict[str, str], dict[str, dict[str, int]]]:
     """Return the photos to measure on, the model's class for each of their labels, and what is left out."""
+    from clothing_classifier.dataset.manifest import NO_PHOTO
     from clothing_classifier.taxonomy import canonical_label, match_label
 
     photos: Sequence[Photo] = listing.photos
@@ -259,7 +260,7 @@ def _choose(
     others = Counter(canonical_label(p.label) or p.label for p in photos if p.label and p.label not in named)
     reasons = Counter(photo.reason for photo in photos if not photo.label)
     if listing.missing:
-        reasons["row without a photo"] += len(listing.missing)
+        reasons[NO_PHOTO] += len(listing.missing)
     left_out = {"labels": dict(others.most_common()), "reasons": dict(reasons.most_common())}
     return [photo for photo in photos if photo.label in named], named, left_out
 

@@ -22,6 +22,7 @@ from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
     from clothing_classifier.card import ModelFile
+    from clothing_classifier.dataset import Manifest
     from clothing_classifier.runs import OwnSettings, SplitChoice
     from clothing_classifier.training.fit import Step
 
@@ -235,6 +236,7 @@ def command(
     if split and crossvals:
         raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
     require_torch()
+    from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import Settings, train
 
     chosen = APPROACHES[approach]
@@ -253,7 +255,7 @@ def command(
             crossvals=crossvals,
         )
         metrics = train(settings, reporter)
-    for line in describe_left_out(read_left_out(out)):
+    for line in describe_left_out(read_manifest(out / "manifest.csv")):
         click.echo(printable(line))
     for part, figures in metrics.items():
         low, high = figures["intervals"]["weighted_f1"]
@@ -282,21 +284,22 @@ def refuse_options(context: click.Context) -> None:
 
 def _train_own(settings: OwnSettings) -> None:
     from clothing_classifier.card import read_model
+    from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import train_own
     from clothing_classifier.runs.folder import read_table
 
     with running("; what the photos look like is kept") as reporter:
         metrics = train_own(settings, reporter)
-    left_out = read_left_out(settings.out)
+    manifest = read_manifest(settings.out / "manifest.csv")
     judged = read_table(settings.out / "predictions.csv")
-    for line in describe_own(read_model(settings.out / "model.onnx"), metrics, left_out, judged):
+    for line in describe_own(read_model(settings.out / "model.onnx"), metrics, manifest, judged):
         click.echo(printable(line))
 
 
 def describe_own(
     model: ModelFile,
     metrics: Mapping[str, Any],
-    left_out: Mapping[str, str],
+    manifest: Manifest,
     judged: Sequence[Mapping[str, str]],
 ) -> Iterator[str]:
     """Yield what a person who made a model of their own classes should know, a line each.
@@ -304,11 +307,11 @@ def describe_own(
     Args:
         model: the model file.
         metrics: the content of the run's ``metrics.json``.
-        left_out: the photos that were not used, by path: why.
+        manifest: of its photos.
         judged: the rows of the run's ``predictions.csv``.
     """
     card, figures = model.card, list(metrics.values())[-1]
-    yield from describe_left_out(left_out)
+    yield from describe_left_out(manifest)
     if passed := card.data.get("passed_over"):
         yield f"Passed over, as by their names they are no photos: {passed}; `clothing data check` has them."
     if guessed := card.data.get("unchecked_labels"):
@@ -369,20 +372,16 @@ def describe_own(
     yield f"The model is {path}; use it with: clothing predict --model {quoted} PHOTOS"
 
 
-def read_left_out(out: Path) -> dict[str, str]:
-    """Return the photos that the run in a folder did not use, by path: why."""
-    from clothing_classifier.dataset import read_manifest
-
-    return {photo.path: photo.dropped for photo in read_manifest(out / "manifest.csv").photos if photo.dropped}
-
-
-def describe_left_out(left_out: Mapping[str, str]) -> Iterator[str]:
+def describe_left_out(manifest: Manifest) -> Iterator[str]:
     """Yield which photos could not be read, and how many were not used for which reason, a line each."""
-    for path, why in [(path, why) for path, why in left_out.items() if why.startswith("unreadable")][:_NAMED]:
-        yield f"Left out: {path} ({why})"
-    if left_out:
-        kinds = Counter(why.partition(":")[0] for why in left_out.values()).most_common()
-        told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
+    from clothing_classifier.dataset.manifest import NO_PHOTO
+
+    for photo in [photo for photo in manifest.photos if photo.reason == "unreadable"][:_NAMED]:
+        yield f"Left out: {photo.path} ({photo.dropped})"
+    kinds = Counter(photo.reason for photo in manifest.photos if photo.dropped)
+    kinds.update({NO_PHOTO: len(manifest.missing)} if manifest.missing else {})
+    if kinds:
+        told = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
         yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
 
 

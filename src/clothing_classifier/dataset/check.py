@@ -252,4 +252,4 @@ def _describe_senders(kept: Sequence[Photo]) -> dict[str, Any] | None:
 
 
 def _detail(dropped: str) -> str:
-    return dropped.partition(":")[2].strip()
+    return dropped.partition(": ")[2]

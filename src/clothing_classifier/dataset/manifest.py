@@ -15,7 +15,8 @@ from typing import IO, Final
 COLUMNS: Final = ("path", "label", "sender", "kids", "part", "sha256", "width", "height", "dropped", "edition")
 """Columns of the CSV form."""
 
-_NO_PHOTO: Final = "row without a photo"
+NO_PHOTO: Final = "row without a photo"
+"""Why a name in `Manifest.missing` is not used."""
 
 ERRORS: Final = sys.getfilesystemencodeerrors()
 """A file name is bytes, and not always UTF-8; with the file system's error handler they come out as they are."""
@@ -50,8 +51,8 @@ class Photo:
         sha256: of the file's bytes, in hexadecimal; empty if they cannot be read.
         width: of the upright picture, in pixels; 0 if it cannot be read.
         height: likewise.
-        dropped: why it is not used, in words; empty for a photo that is kept. What follows the first colon is of this
-            photo alone.
+        dropped: why it is not used, in words; empty for a photo that is kept. What follows the first colon and
+            space is of this photo alone.
     """
 
     path: str
@@ -67,7 +68,7 @@ class Photo:
     @property
     def reason(self) -> str:
         """The part of ``dropped`` that is the same for all photos that are dropped for that reason."""
-        return self.dropped.partition(":")[0]
+        return self.dropped.partition(": ")[0]
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Manifest:
                     known = (p.path, p.label, p.sender, kids, p.part, p.sha256, p.width, p.height, p.dropped)
                     writer.writerow((*known, self.edition))
                 for name in self.missing:
-                    writer.writerow((name, "", "", "", "", "", "", "", _NO_PHOTO, self.edition))
+                    writer.writerow((name, "", "", "", "", "", "", "", NO_PHOTO, self.edition))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
