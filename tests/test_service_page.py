@@ -921,6 +921,51 @@ def test_a_photo_that_is_taken_out_and_back_on_its_way_is_sent_once(visit: Visit
     assert len(held) == 1
 
 
+def test_a_photo_that_is_added_again_and_then_put_back_is_there_once(visit: Visit) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:3])
+    wait_until_done(page, 3)
+    first = card(page, EXAMPLES[0].name)
+    focus(page, EXAMPLES[0].name)
+    for key in ("u", "Enter", "Delete"):
+        page.keyboard.press(key)
+    expect(page.locator(".photo")).to_have_count(2)
+    pick(page, EXAMPLES[0])
+    wait_until_done(page, 3)
+    assert names(page)[2] == EXAMPLES[0].name
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("h")
+    page.keyboard.press("Enter")
+    page.get_by_role("radio", name="Hat").check(force=True)  # which neither of them will be
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Space")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#viewer-verdict")).not_to_contain_text("Your answer")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#viewer-verdict")).to_contain_text("Undershirt")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show all photos").click()
+    expect(first).to_contain_text("Your answer")
+    assert names(page) == [path.name for path in EXAMPLES[:3]]
+    expect(page.locator(".photo img[src]:visible")).to_have_count(3)
+    assert page.evaluate("held.size") == 3
+
+
+def test_a_photo_that_is_taken_out_leaves_no_picture_behind(visit: Visit) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:2])
+    wait_until_done(page, 2)
+    expect(page.locator(".photo img[src]")).to_have_count(2)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Delete")
+    expect(page.locator(".photo")).to_have_count(1)
+    assert page.evaluate("held.size") == 1
+    page.keyboard.press("Control+z")
+    expect(page.locator(".photo img[src]")).to_have_count(2)
+    page.wait_for_function("held.size === 2")
+    assert card(page, EXAMPLES[0].name).locator("img").evaluate("(image) => image.decode().then(() => true)")
+
+
 def test_the_table_tells_what_the_page_shows(visit: Visit, predictions: dict[str, Prediction], tmp_path: Path) -> None:
     hostile = tmp_path / "=1+1,\"'.jpg"
     shutil.copy(EXAMPLES[0], hostile)

@@ -494,11 +494,12 @@ function setAnswer(photo, answer) {
 
 function remove(photo) {
   const place = photos.indexOf(photo);
-  photos.splice(place, 1);
-  byId.delete(photo.id);
+  const next = nextId;
+  takeOut(photo);
   const pending = !photo.result && !photo.error;
-  service.forget([photo]);
   past.push(() => {
+    // It may have been added again since; what a person did to that one is undone by now.
+    for (const twin of photos.filter((one) => one.origin === photo.origin && Number(one.id) >= next)) takeOut(twin);
     photos.splice(Math.min(place, photos.length), 0, photo);
     byId.set(photo.id, photo);
     if (photo.preview === undefined) makePreview(photo);
@@ -512,6 +513,14 @@ function remove(photo) {
   draw();
 }
 
+function takeOut(photo) {
+  photos.splice(photos.indexOf(photo), 1);
+  byId.delete(photo.id);
+  service.forget([photo]);
+  if (photo.preview) URL.revokeObjectURL(photo.preview.url);
+  photo.preview = undefined; // made anew should the photo come back
+}
+
 function undo() {
   const back = past.pop();
   if (!back) return;
@@ -519,6 +528,7 @@ function undo() {
   show($("toast"), false);
   say(`Undone: ${inWords(photo)}`);
   drawNow();
+  if (viewed && !byId.has(viewed.id)) view(photo); // which has taken its place
   if (shown.includes(photo)) {
     activate(photo);
     if (viewed) view(photo);
