@@ -966,6 +966,25 @@ def test_a_photo_that_is_taken_out_leaves_no_picture_behind(visit: Visit) -> Non
     assert card(page, EXAMPLES[0].name).locator("img").evaluate("(image) => image.decode().then(() => true)")
 
 
+def test_a_photo_that_is_put_back_is_told_apart_from_what_has_come(visit: Visit, tmp_path: Path) -> None:
+    for number, folder in enumerate(("front", "back")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(EXAMPLES[number], tmp_path / folder / "1.jpg")
+    page = visit()
+    pick(page, tmp_path / "front" / "1.jpg")
+    wait_until_done(page, 1)
+    focus(page, "1.jpg")
+    page.keyboard.press("Delete")
+    expect(page.locator(".photo")).to_have_count(0)
+    pick(page, tmp_path / "back" / "1.jpg")
+    wait_until_done(page, 1)
+    page.keyboard.press("Control+z")
+    wait_until_done(page, 2)
+    assert names(page) == ["1 2.jpg", "1.jpg"]
+    assert focused(page) == "1 2.jpg"
+    assert [row["name"] for row in download(page)] == names(page)
+
+
 def test_the_table_tells_what_the_page_shows(visit: Visit, predictions: dict[str, Prediction], tmp_path: Path) -> None:
     hostile = tmp_path / "=1+1,\"'.jpg"
     shutil.copy(EXAMPLES[0], hostile)

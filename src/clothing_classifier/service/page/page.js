@@ -500,6 +500,11 @@ function remove(photo) {
   past.push(() => {
     // It may have been added again since; what a person did to that one is undone by now.
     for (const twin of photos.filter((one) => one.origin === photo.origin && Number(one.id) >= next)) takeOut(twin);
+    const names = new Set(photos.map((one) => one.name));
+    if (names.has(photo.name)) {
+      photo.name = tellApart(photo.name, names); // another has come that is called so
+      photo.card = createCard(photo);
+    }
     photos.splice(Math.min(place, photos.length), 0, photo);
     byId.set(photo.id, photo);
     if (photo.preview === undefined) makePreview(photo);
