@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from clothing_classifier import Classifier
 from clothing_classifier.classifier import Prediction
@@ -983,6 +983,64 @@ def test_a_photo_that_is_put_back_is_told_apart_from_what_has_come(visit: Visit,
     assert names(page) == ["1 2.jpg", "1.jpg"]
     assert focused(page) == "1 2.jpg"
     assert [row["name"] for row in download(page)] == names(page)
+
+
+def is_asked_before_leaving(page: Page) -> bool:
+    """Reload, and stay if the browser asks; whether it asked."""
+    asked: list[Dialog] = []
+    left: list[Page] = []
+    page.once("dialog", lambda dialog: asked.append(dialog))
+    page.once("load", lambda loaded: left.append(loaded))
+    page.mouse.click(1, 1)  # a browser does not ask whoever has not touched the page
+    page.evaluate("setTimeout(() => location.reload())")
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not asked and not left and time.monotonic() < deadline:
+        page.wait_for_timeout(10)
+    for dialog in asked:
+        dialog.dismiss()
+    assert asked or left
+    return bool(asked)
+
+
+def test_many_answers_are_not_lost_without_a_question(visit: Visit, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(22)]
+    for number, path in enumerate(paths):
+        shutil.copy(EXAMPLES[number % len(EXAMPLES)], path)
+    page = visit()
+    pick(page, *paths[:20])
+    wait_until_done(page, 20)
+    assert not is_asked_before_leaving(page)
+    expect(page.locator(".photo")).to_have_count(0)
+    pick(page, *paths[:21])
+    wait_until_done(page, 21)
+    assert is_asked_before_leaving(page)
+    expect(page.locator(".photo")).to_have_count(21)
+    download(page)
+    pick(page, paths[21])
+    wait_until_done(page, 22)
+    assert is_asked_before_leaving(page)
+    download(page)
+    assert not is_asked_before_leaving(page)
+
+
+def test_no_correction_is_lost_without_a_question(visit: Visit) -> None:
+    page = visit()
+    pick(page, *EXAMPLES[:2])
+    wait_until_done(page, 2)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("u")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("radio", name="Corrected 1")).to_be_visible()
+    assert is_asked_before_leaving(page)
+    focus(page, EXAMPLES[0].name)
+    page.keyboard.press("Delete")
+    expect(page.locator(".photo")).to_have_count(1)
+    download(page)
+    page.locator("#toast").get_by_role("button", name="Undo").click()
+    expect(page.locator(".photo")).to_have_count(2)
+    assert is_asked_before_leaving(page)
+    download(page)
+    assert not is_asked_before_leaving(page)
 
 
 def test_the_table_tells_what_the_page_shows(visit: Visit, predictions: dict[str, Prediction], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ const STATUSES = {
   failed: "Failed",
 };
 const TOAST = 10e3; // ms
+const FEW = 20; // photos, which are soon classified again
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 
 /** In the order in which they were added. */
@@ -28,7 +29,7 @@ let shown = []; // what the filters let through, in the order of the screen
 let active = null; // the card that the keyboard is at
 let viewed = null; // the photo in the large view
 const past = []; // what can be undone
-let saved = true; // whether all corrections are in a downloaded table
+let saved = true; // whether all answers, the service's and a person's, are in a downloaded table
 const filter = { status: "all", category: "", text: "", order: "added" };
 
 // ------------------------------------------------------------------------------------------------- the service
@@ -44,6 +45,7 @@ const service = new Service({
     photo.error = null;
     takePreview(photo);
     settled(photo);
+    if (byId.has(photo.id)) saved = false;
   },
   failed(photo, error) {
     photo.error = error;
@@ -509,6 +511,7 @@ function remove(photo) {
     byId.set(photo.id, photo);
     if (photo.preview === undefined) makePreview(photo);
     if (pending && !photo.result && !photo.error) service.send([photo]);
+    saved = false;
     changed(photo);
     return photo;
   });
@@ -580,7 +583,7 @@ function download() {
 }
 
 addEventListener("beforeunload", (event) => {
-  if (!saved && photos.some((photo) => photo.answer !== null)) event.preventDefault();
+  if (!saved && (photos.length > FEW || photos.some((photo) => photo.answer !== null))) event.preventDefault();
 });
 
 // ---------------------------------------------------------------------------------------- pointing and typing
