@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -1376,6 +1378,53 @@ def test_the_documentation_is_found(browser: Browser, service: str, script: bool
     page.goto(service)
     page.get_by_role("link", name="API documentation" if script else "over HTTP").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Clothing classifier: API")
+    page.close()
+
+
+def test_behind_a_proxy_page_and_documentation_have_the_address_of_the_browser(
+    visit: Visit, browser: Browser, service: str, loopback: Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
+) -> None:
+    to = service.removeprefix("http://").rstrip("/")
+
+    def pass_on(request: BaseHTTPRequestHandler) -> None:
+        connection = HTTPConnection(to, timeout=60)
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        outside, _, path = request.path.partition("/clothing/")
+        connection.request(request.command, f"/{path}" if outside == "" else "/nothing", body, dict(request.headers))
+        with connection.getresponse() as response:
+            request.send_response_only(response.status)
+            for name, value in response.getheaders():
+                request.send_header(name, value)
+            request.end_headers()
+            request.wfile.write(response.read())
+        connection.close()
+
+    address = loopback(pass_on) + "/clothing/"
+    page = visit(address)
+    pick(page, *EXAMPLES[:2])
+    wait_until_done(page, 2)
+    expect(page.locator("#tally")).not_to_contain_text("failed")
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("link", name="API documentation").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Clothing classifier: API")
+    example = page.locator("pre").first.text_content() or ""
+    addresses = re.findall(r"'(http.*?)'", example)
+    assert [one.startswith(f"{address}v1/predictions?") for one in addresses] == [True, True]
+    for address in addresses:
+        answer = page.request.post(address, data=EXAMPLES[0].read_bytes())
+        assert (answer.status, answer.json()["results"][0]["name"]) == (200, "photo")
+    page.get_by_role("link", name="Predictions").first.click()
+    expect(page.get_by_role("heading", name="Predictions", exact=True)).to_be_in_viewport()
+    page.get_by_role("link", name="openapi.json").click()
+    assert "/v1/predictions" in page.locator("body").inner_text()
+
+    # Of https, only the browser knows, where the proxy ends it.
+    secure = "https://shop.example/clothing/"
+    page.route(secure + "**", lambda route: route.fulfill(response=route.fetch(url=service + route.request.url[30:])))
+    page.goto(secure + "docs")
+    expect(page.locator("pre").first).to_contain_text(f"curl --data-binary @photo.jpg '{secure}v1/predictions?top=3'")
+    assert "http://" not in page.locator("body").inner_text()
     page.close()
 
 

@@ -187,21 +187,32 @@ th, td { border-bottom: 1px solid; padding: .35rem .75rem .35rem 0; text-align: 
 .method { border: 1px solid; border-radius: .25rem; padding: 0 .4rem; }
 """
 
+_SCRIPT: Final = """
+for (const one of document.querySelectorAll(".address")) one.textContent = new URL(".", location).href;
+"""
+"""Puts the address that the browser knows into the examples: a proxy may hide https, or a prefix, from the service."""
+
+
+def _source(text: str) -> str:
+    """Return how a Content-Security-Policy names a style or a script that stands in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
+    f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_SCRIPT)}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page's Content-Security-Policy: its own style, and nothing else."""
+"""The page's Content-Security-Policy: its own style and script, and nothing else."""
 
 
 def write_page(document: Mapping[str, Any], address: str) -> str:
-    """Return the description as an HTML page without any script or address of another site.
+    """Return the description as an HTML page that loads nothing and can be read without scripts.
 
     Args:
         document: the description.
-        address: where the service is asked, as whoever reads the page asked it, with a slash at the end.
+        address: where the service is asked, with a slash at the end, as far as the service knows.
     """
-    predictions = f"{escape(address)}v1/predictions"
+    predictions = f'<span class="address">{escape(address)}</span>v1/predictions'
     parts = [
         "<!doctype html>",
         '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
@@ -220,7 +231,8 @@ def write_page(document: Mapping[str, Any], address: str) -> str:
         for method, operation in operations.items():
             parts += _operation(method, path, operation)
     parts.append(
-        '<h2 id="errors">Errors</h2><p>Each is <code>application/problem+json</code>; its type is one of these.</p>'
+        '<h2 id="errors">Errors</h2><p>Each is <code>application/problem+json</code>; its <code>type</code> is '
+        "<code>/docs#</code> and one of these kinds, also where a proxy gives this page another address.</p>"
     )
     parts.append("<table><tr><th>Kind<th>Status<th>Meaning")
     parts += [
@@ -230,7 +242,7 @@ def write_page(document: Mapping[str, Any], address: str) -> str:
     for name, schema in document["components"]["schemas"].items():
         parts.append(f'<h3 id="shape-{escape(name)}">{escape(name)}</h3><p>{_text(schema.get("description", ""))}</p>')
         parts += _fields(schema)
-    return "\n".join([*parts, "</main></html>", ""])
+    return "\n".join([*parts, f"</main><script>{_SCRIPT}</script></html>", ""])
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterable[str]:
