@@ -267,6 +267,23 @@ def test_so_many_bodies_are_read_at_once_and_no_more(tiny_model: Path) -> None:
         assert service.ask(head(len(body)), body)[0] == 200
 
 
+def test_bodies_take_a_quarter_of_the_memory_and_one_form_is_always_held(tiny_model: Path) -> None:
+    before = "import clothing_classifier.machine as machine; machine.available_memory = lambda: 2**29"
+    start = b'--cut\r\nContent-Disposition: form-data; name="photos"; filename="large.jpg"\r\n\r\n'
+    form = "Content-Type: multipart/form-data; boundary=cut"
+    most = 128 * 2**20
+    with serving(tiny_model, before=before) as service:
+        with service.connect(head(most, form), start, bytes(most // 2)):
+            while figure(service, "held_bytes") < most // 2:
+                time.sleep(0.01)
+            assert service.ask(head(most // 2, form))[0] == 503
+            assert service.ask(head(len(photo())), photo())[0] == 200
+        while figure(service, "held_bytes"):
+            time.sleep(0.01)
+        with service.connect(head(most, form, "Expect: 100-continue")) as whole:
+            assert whole.recv(100).startswith(b"HTTP/1.1 100 ")
+
+
 def test_a_refused_body_is_read_out_so_that_the_answer_arrives(service: Service) -> None:
     with service.connect(head(50_000_000)) as connection:
         for _ in range(200):

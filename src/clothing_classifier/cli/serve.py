@@ -72,7 +72,7 @@ def command(
 
     It listens on this machine only, unless --host says otherwise. If the environment variable CLOTHING_API_KEY is set,
     clients of the API must show that key. Requests over a limit are refused with a reason; while the service is
-    busy, further ones are told to try again later.
+    busy, or bodies take 512 MB or a quarter of the memory, further ones are told to try again later.
 
     SIGTERM or Ctrl-C finishes what is under way, then ends with 0. Exit code 2: the usage is wrong, the model cannot
     be used, or the address is taken.
@@ -90,6 +90,7 @@ def command(
             f'the service needs {error.name}; install it with: pip install "clothing-classifier[serve]"'
         ) from error
     from clothing_classifier.card import read_model
+    from clothing_classifier.machine import available_memory
 
     key = os.environ.get(_KEY)
     limits: dict[str, Any] = {
@@ -107,9 +108,12 @@ def command(
             access_log=access_log,
             **{name: value for name, value in limits.items() if value is not None},
         )
-        # Whatever a photo may be, a form of one photo may be, and can be held.
-        form = max(settings.request_bytes, settings.bytes + _FORM_BYTES)
-        settings = replace(settings, request_bytes=form, held_bytes=max(settings.held_bytes, 2 * form))
+        # Whatever a photo may be, a form of one photo may be. Bodies take at most a quarter of the memory, but one form
+        # can always be held, and two photos.
+        photo = settings.bytes + _FORM_BYTES
+        form = max(settings.request_bytes, photo)
+        held = max(min(settings.held_bytes, available_memory() // 4), form, 2 * photo)
+        settings = replace(settings, request_bytes=form, held_bytes=held)
     except ValueError as error:
         raise click.ClickException(str(error).replace("the key", _KEY)) from error
     try:

@@ -17,7 +17,8 @@ class Settings:
         readers: requests whose bodies are read at once. More than are computed: bodies may be slow in coming.
         requests: requests that are computed at once.
         photos: photos that are decoded or computed at once, before further requests are turned away.
-        held_bytes: bodies that are held in memory at once, all together.
+        held_bytes: bodies that are held in memory at once, all together. `clothing serve` takes less where the machine
+            has little.
         seconds: the time that decoding one photo may take.
         request_seconds: the time that a request's photos may take, once its body is there.
         decoders: processes that decode; by default one for each core, at most 8.
