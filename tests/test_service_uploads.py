@@ -101,7 +101,8 @@ def test_what_follows_the_end_of_a_form_means_nothing() -> None:
         ([END], {"content_type": "multipart/form-data; boundary=" + "b" * 300}, "malformed"),
         ([b"something else"], FORM, "malformed"),
         ([part(b"1", 'name="photos"; filename="a"')], FORM, "malformed"),
-        ([part(b"1", 'name="photos"'), END], FORM, "no-photo"),
+        ([part(b"1", 'name="note"'), END], FORM, "no-photo"),
+        ([part(b"1", 'name="photos"; filename="a"'), part(b"2", 'name="photos"'), END], FORM, "no-photo"),
         ([*[part(b"1", 'name="photos"; filename="a"')] * 4, END], FORM, "too-many-files"),
         ([*[part(b"", 'name="x"')] * 40, END], FORM, "too-many-bytes"),
         ([b"x" * 1000, b"x" * 1001], FORM, "too-many-bytes"),
@@ -112,6 +113,11 @@ def test_what_is_refused(chunks: list[bytes], headers: dict[str, str], kind: str
     if kind == "too-many-bytes" and chunks and b"x" * 1000 in chunks:
         chunks = [part(chunks[0], 'name="photos"; filename="a"')] * 2
     assert refused(chunks, **headers).kind == kind
+
+
+@pytest.mark.parametrize("name", ["photos", "photo"])
+def test_whoever_sends_a_photo_without_a_filename_is_told_so(name: str) -> None:
+    assert "filename" in refused([part(b"1", f'name="{name}"'), END], **FORM).detail
 
 
 def test_too_many_fields_are_refused() -> None:

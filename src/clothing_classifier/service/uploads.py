@@ -174,7 +174,7 @@ class _Form:
         if not self._complete:
             raise Problem("malformed", "The form ends too early.")
         if not self._files:
-            raise Problem("no-photo", f"The form holds no file; send files in fields named {_FIELD}.")
+            raise Problem("no-photo", f"The form holds no file; send each photo as a part {_FIELD} with a filename.")
         return self._files
 
     def _begin(self) -> None:
@@ -195,6 +195,8 @@ class _Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         media_type, _ = parse_options_header(self._headers.get(b"content-type", b""))
         if b"filename" not in options and not media_type.startswith((b"image/", b"application/octet-stream")):
+            if options.get(b"name") == _FIELD.encode():  # passed over, it would be missing among the results
+                raise Problem("no-photo", f"A part {_FIELD} has no filename; give one to each photo.")
             self._fields += 1
             if self._fields > _MOST_FIELDS:
                 raise Problem("malformed", f"The form has more than {_MOST_FIELDS} fields besides its files.")
