@@ -18,24 +18,12 @@ export async function drawHeat(canvas, png, ratio) {
   const grid = await readGrey(png);
   const width = (canvas.width = Math.max(1, Math.round(LONGER_SIDE * Math.min(1, ratio))));
   const height = (canvas.height = Math.max(1, Math.round(LONGER_SIDE / Math.max(1, ratio))));
-  const columns = weights(grid.width, width);
-  const rows = weights(grid.height, height);
+  const across = stretch(grid.values, grid.width, width);
+  const values = stretch(across, grid.height, height);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  for (let y = 0, at = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1, at += 4) {
-      let value = 0;
-      for (const [row, down] of rows[y]) {
-        for (const [column, across] of columns[x]) value += down * across * grid.data[4 * (row * grid.width + column)];
-      }
-      const share = Math.min(1, Math.max(0, value / 255));
-      const [red, green, blue] = colour(share);
-      image.data[at] = red;
-      image.data[at + 1] = green;
-      image.data[at + 2] = blue;
-      image.data[at + 3] = 255;
-    }
-  }
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < pixels.length; at += 1) pixels[at] = RAMP[Math.min(255, Math.max(0, Math.round(values[at])))];
   context.putImageData(image, 0, 0);
   canvas.dataset.drawn = "";
 }
@@ -49,27 +37,41 @@ async function readGrey(png) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  const { data, width, height } = context.getImageData(0, 0, canvas.width, canvas.height);
+  return { values: Float32Array.from({ length: width * height }, (_, i) => data[4 * i]), width, height };
 }
 
-function colour(share) {
-  const place = share * (COLOURS.length - 1);
+/** Each grey as a pixel. */
+const RAMP = new Uint32Array(Uint8ClampedArray.from({ length: 4 * 256 }, (_, i) => colour(i >> 2)[i % 4]).buffer);
+
+function colour(grey) {
+  const place = (grey / 255) * (COLOURS.length - 1);
   const low = Math.min(Math.floor(place), COLOURS.length - 2);
-  return COLOURS[low].map((from, i) => from + (place - low) * (COLOURS[low + 1][i] - from));
+  return [...COLOURS[low].map((from, i) => from + (place - low) * (COLOURS[low + 1][i] - from)), 255];
 }
 
-/** For each of `to` places, the cells among `from` that count there: Catmull and Rom's spline, which keeps each cell. */
-function weights(from, to) {
-  return Array.from({ length: to }, (_, i) => {
-    const place = ((i + 0.5) * from) / to - 0.5;
-    const first = Math.floor(place);
-    const t = place - first;
-    const shares = [
-      (-t + 2 * t * t - t ** 3) / 2,
-      (2 - 5 * t * t + 3 * t ** 3) / 2,
-      (t + 4 * t * t - 3 * t ** 3) / 2,
-      (t ** 3 - t * t) / 2,
-    ];
-    return shares.map((share, k) => [Math.min(from - 1, Math.max(0, first - 1 + k)), share]);
-  });
+/** Lines of `from` values, each stretched to `to`; they are columns afterwards. */
+function stretch(values, from, to) {
+  const lines = values.length / from;
+  const stretched = new Float32Array(to * lines);
+  for (let i = 0; i < to; i += 1) {
+    for (const [cell, share] of weights(from, to, i)) {
+      for (let line = 0; line < lines; line += 1) stretched[i * lines + line] += share * values[line * from + cell];
+    }
+  }
+  return stretched;
+}
+
+/** For place `i` of `to`, the cells among `from` that count there: Catmull and Rom's spline, which keeps each cell. */
+function weights(from, to, i) {
+  const place = ((i + 0.5) * from) / to - 0.5;
+  const first = Math.floor(place);
+  const t = place - first;
+  const shares = [
+    (-t + 2 * t * t - t ** 3) / 2,
+    (2 - 5 * t * t + 3 * t ** 3) / 2,
+    (t + 4 * t * t - 3 * t ** 3) / 2,
+    (t ** 3 - t * t) / 2,
+  ];
+  return shares.map((share, k) => [Math.min(from - 1, Math.max(0, first - 1 + k)), share]);
 }
