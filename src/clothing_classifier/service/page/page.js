@@ -527,6 +527,7 @@ function takeOut(photo) {
   service.forget([photo]);
   if (photo.preview) URL.revokeObjectURL(photo.preview.url);
   photo.preview = undefined; // made anew should the photo come back
+  photo.card.querySelector("img").removeAttribute("src"); // or it might be asked for again, and be gone
 }
 
 function undo() {
