@@ -254,6 +254,20 @@ def test_what_random_folds_add_is_said(make: Make) -> None:
     assert re.search(r"That changes the weighted F1 of a by \+0\.\d+ \(95 % interval \+0", said)
 
 
+def test_folds_of_other_recipes_are_told_apart_and_no_gap_is_made_of_them(make: Make) -> None:
+    random, sender = make(0.98, 1, approach="a"), make(0.6, 2, approach="a", protocol="sender")
+    config = {**sender.result.config, "recipe": {**sender.result.config.get("recipe", {}), "members": 4}}
+    config_of_one = {**config, "recipe": {**config["recipe"], "members": 1}}
+    changed = [
+        replace(run, result=replace(run.result, config={**run.result.config, "recipe": other["recipe"]}))
+        for run, other in ((random, config_of_one), (sender, config))
+    ]
+    said = words(render(changed))
+    assert "a does not have the same recipe in both kinds of folds (members 1 in random folds, 4 in sender" in said
+    assert "That changes" not in said
+    assert "the same recipe" not in words(render([random, sender]))
+
+
 def test_the_published_figure_stands_beside_seventeen_classes_alone(make: Make, tmp_path: Path) -> None:
     seventeen = runs.draw(tmp_path / "17", photos=170, labels=[f"class {i}" for i in range(17)])
     assert "The published figure of the same kind is 0.88" in words(render([make(0.9, data=seventeen)]))

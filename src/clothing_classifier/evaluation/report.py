@@ -203,6 +203,21 @@ class _Entrant:
         run = self.runs.get("sender") or self.runs["random"]
         return float(run.result.metrics["weighted_f1"])
 
+    @property
+    def changes(self) -> str:
+        """What of the recipe is not the same in both of its runs, in words."""
+        if len(self.runs) < 2:
+            return ""
+        (first, one), (second, other) = self.runs.items()
+        recipes = [get(run.result.config, "recipe") for run in (one, other)]
+        names = {name for recipe in recipes if isinstance(recipe, Mapping) for name in recipe}
+        found = []
+        for name in sorted(names):
+            mine, others = (get(recipe, name) for recipe in recipes)
+            if mine != others:
+                found.append(f"{name} {mine} in {PROTOCOLS[first]}, {others} in {PROTOCOLS[second]}")
+        return ", ".join(found)
+
 
 class _Report:
     def __init__(self, runs: Sequence[Run], album: _Album | None, title: str) -> None:
@@ -366,7 +381,11 @@ class _Report:
         return join(parts)
 
     def _gap(self) -> Markup | None:
-        both = [e for e in self.entrants if len(e.runs) == 2 and {*e.runs.values()} <= {*self.contest.runs}]
+        both = [
+            entrant
+            for entrant in self.entrants
+            if len(entrant.runs) == 2 and {*entrant.runs.values()} <= {*self.contest.runs} and not entrant.changes
+        ]
         found = [self.contest.difference(e.runs["random"], e.runs["sender"]) for e in both]
         if not found:
             return None
@@ -458,6 +477,12 @@ class _Report:
                 texts.append(
                     f"Without a run of {PROTOCOLS[protocol]} here, and so in no ranking of these: {', '.join(absent)}."
                 )
+        texts += [
+            f"{entrant.name} does not have the same recipe in both kinds of folds ({entrant.changes}), so its two "
+            "figures differ by more than the folds."
+            for entrant in self.entrants
+            if entrant.changes
+        ]
         texts.append("Every run is one seed; how much another seed would change is in no interval here.")
         if self.album is None:
             texts.append("Photos are left out of this report.")
