@@ -723,6 +723,14 @@ def test_a_full_disk_is_one_line(tiny_model: Path, folder: Path, tmp_path: Path)
 
 
 @posix
+def test_a_place_that_cannot_be_written_is_one_line(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").symlink_to("nowhere/rows.csv")
+    code, out, err = finish(start("--model", tiny_model, folder, "--out", tmp_path / "rows.csv"))
+    reason = "cannot be written (No such file or directory); choose another --out"
+    assert (code, out, err.decode()) == (2, b"", f"Error: {tmp_path / 'rows.csv'}: {reason}\n")
+
+
+@posix
 def test_wild_file_names_pass_through_the_real_program(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "red"
     paint(folder / "plain.png", "red")

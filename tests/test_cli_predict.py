@@ -692,6 +692,19 @@ def test_a_full_disk_is_one_line(tiny_model: Path, photos: Path) -> None:
 
 
 @posix
+def test_a_place_that_cannot_be_written_is_one_line(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").symlink_to("nowhere/rows.csv")
+    code, out, err = finish(start(tiny_model, photos, "--out", tmp_path / "rows.csv"))
+    reason = "cannot be written (No such file or directory); choose another --out"
+    assert (code, out, err.decode()) == (2, b"", f"Error: {tmp_path / 'rows.csv'}: {reason}\n")
+    long = tmp_path / f"{'x' * 300}.csv"
+    code, out, err = finish(start(tiny_model, photos, "--out", long))
+    assert (code, out) == (2, b"")
+    assert err.decode().startswith(f"Error: {long}: ")
+    assert "Errno" not in err.decode()
+
+
+@posix
 def test_a_terminal_sees_how_far_it_is(tiny_model: Path, photos: Path) -> None:
     import pty
 

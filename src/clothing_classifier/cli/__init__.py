@@ -58,7 +58,7 @@ class _Commands(click.Group):
             if not extra.get("standalone_mode", True):
                 raise
             with suppress(OSError):  # standard error may be what failed
-                click.echo(f"Error: {printable(str(error))}", err=True)
+                click.echo(f"Error: {_tell(error)}", err=True)
             _silence(sys.stdout, sys.stderr)
             sys.exit(_Trouble.exit_code)
 
@@ -85,7 +85,7 @@ class _Commands(click.Group):
             _silence(sys.stdout)
             if isinstance(error, BrokenPipeError):  # nobody reads on, as with `| head`
                 sys.exit(141)
-            raise _Trouble(printable(str(error))) from error
+            raise _Trouble(_tell(error)) from error
         except Exception as error:
             if isinstance(error.__cause__, KeyboardInterrupt):  # onnxruntime's import makes an error of it
                 sys.exit(130)
@@ -97,6 +97,14 @@ class _Commands(click.Group):
                 raise _Trouble(printable(_advise(error))) from error
             sys.excepthook(type(error), error, error.__traceback__)
             sys.exit(_Trouble.exit_code)
+
+
+def _tell(error: OSError) -> str:
+    """Return which file it is about, and the reason, in words for people."""
+    if error.strerror is None or error.filename is None:
+        return printable(str(error))
+    name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+    return printable(f"{name}: {error.strerror[:1].lower()}{error.strerror[1:]}")
 
 
 def _silence(*streams: TextIO) -> None:

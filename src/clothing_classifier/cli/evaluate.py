@@ -14,12 +14,12 @@ import click
 
 from clothing_classifier.cli import computing_options, counted, make_limits, model_option, printable, threshold_option
 from clothing_classifier.cli.table import (
-    ERRORS,
     describe_classes,
     describe_entry,
     hold,
     list_some,
     make_judged_writer,
+    open_rows,
     spare_input,
 )
 
@@ -171,7 +171,7 @@ def command(
         write = None
         if out is not None:
             stack.enter_context(hold(out))
-            stream = stack.enter_context(out.open("w", encoding="utf-8", errors=ERRORS, newline=""))
+            stream = stack.enter_context(open_rows(out, "w"))
             write = make_judged_writer(stream)
         paths = (str(listing.root / photo.path) for photo in photos)
         rows = stack.enter_context(closing(predict_photos(classifier, paths, threads=workers)))

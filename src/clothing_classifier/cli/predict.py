@@ -25,6 +25,7 @@ from clothing_classifier.cli.table import (
     arrange,
     hold,
     make_writer,
+    open_rows,
     read_kept,
     spare_input,
 )
@@ -128,7 +129,7 @@ def command(
                 _require_same_model(classifier, kept, out)
                 if not kept.alone:
                     _arrange(out, layout, kept.rows, counts)
-            stream = out.open("a" if kept.rows else "w", encoding="utf-8", errors=ERRORS, newline="")
+            stream = open_rows(out, "a" if kept.rows else "w")
             stack.enter_context(stream)
         write = make_writer(layout, stream, classifier.labels, top, header=not kept.rows)
         rows = predict_photos(classifier, found, threads=workers, slow="-" in photos)

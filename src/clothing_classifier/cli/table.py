@@ -190,6 +190,20 @@ def spare_input(out: Path, given: Iterable[str]) -> None:
                 raise click.UsageError(f"{printable(str(out))}: is --out and what is to be read; choose another --out")
 
 
+def open_rows(out: Path, mode: Literal["w", "a"]) -> TextIO:
+    """Open a file for rows.
+
+    Raises:
+        ClickException: it cannot be written.
+    """
+    try:
+        return out.open(mode, encoding="utf-8", errors=ERRORS, newline="")
+    except OSError as error:
+        raise click.ClickException(
+            f"{printable(str(out))}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
 @contextmanager
 def hold(out: Path) -> Iterator[None]:
     """Keep a file to this run while it writes there: the rows of two at once would be mixed.
