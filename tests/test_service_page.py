@@ -170,7 +170,7 @@ def focused(page: Page) -> str:
 
 def wait_until_done(page: Page, photos: int) -> None:
     expect(page.locator("#results-heading")).to_have_text(re.compile(f"^{photos} photos?$"))
-    expect(page.locator("#progress")).to_have_class("done")
+    expect(page.locator("#progress")).to_have_class("done", timeout=PATIENCE * max(1, photos / 20))
 
 
 def names(page: Page) -> list[str]:
