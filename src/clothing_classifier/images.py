@@ -17,7 +17,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -302,8 +302,8 @@ class _Opened:
     """Of a deep grey picture: the largest sample value, or ``None`` where the format states none."""
     white_is_zero: bool = False
     """Of a deep grey picture: whether 0 is white and the largest value black."""
-    coarse: bytes = b""
-    """Of a progressive JPEG: a file that gives the same pixels at an eighth of the size, and is decoded far sooner."""
+    scans: Sequence[bytes | memoryview] = ()
+    """Of a progressive JPEG: its pieces, as `_empty_fine_scans` takes them."""
 
 
 _MAX_PIECES: Final = 100_000
@@ -386,12 +386,12 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
         JpegImageFile(BytesIO(b"".join(kept))),
         _orientation(exif),
         b"".join(profile[number] for number in sorted(profile)),
-        coarse=_empty_fine_scans(kept) if progressive else b"",
+        scans=kept if progressive else (),
     )
 
 
 def _empty_fine_scans(pieces: Iterable[bytes | memoryview]) -> bytes:
-    """A progressive JPEG without what does not show at an eighth of its size, where a pixel is the mean of a block.
+    """Return a progressive JPEG without what does not show at an eighth of its size, where a pixel is a block's mean.
 
     Scans of anything else take most of the time. They are emptied and not left out: of what no scan has brought, the
     decoder makes a guess, and changes the means by it. The scans of colours that are stored smaller stay, for these
@@ -765,8 +765,8 @@ def _shrink(opened: _Opened, target: Callable[[int, int], tuple[int, int]]) -> t
     width, height = opened.picture.size
     wanted = target(height, width)[::-1] if sideways else target(width, height)
     opened.picture.draft(None, (math.ceil(wanted[0] * _MARGIN), math.ceil(wanted[1] * _MARGIN)))
-    if opened.coarse and opened.picture.decoderconfig[:1] == (8,):
-        opened.picture.fp = BytesIO(opened.coarse)
+    if opened.scans and opened.picture.decoderconfig[:1] == (8,):
+        opened.picture.fp = BytesIO(_empty_fine_scans(opened.scans))
     return wanted
 
 

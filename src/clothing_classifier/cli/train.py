@@ -379,7 +379,8 @@ def describe_left_out(manifest: Manifest) -> Iterator[str]:
     for photo in [photo for photo in manifest.photos if photo.reason == "unreadable"][:_NAMED]:
         yield f"Left out: {photo.path} ({photo.dropped})"
     kinds = Counter(photo.reason for photo in manifest.photos if photo.dropped)
-    kinds.update({NO_PHOTO: len(manifest.missing)} if manifest.missing else {})
+    if manifest.missing:
+        kinds[NO_PHOTO] += len(manifest.missing)
     if kinds:
         told = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
         yield f"Left out in all: {told}; manifest.csv names each photo and the reason."
