@@ -250,6 +250,22 @@ def test_no_file_name_breaks_or_steers_a_table(rows: Sequence[Row]) -> None:
     assert all(map(is_printable, lines))
 
 
+def test_columns_of_a_table_stand_below_each_other_whatever_classes_are_called() -> None:
+    stream = io.StringIO()
+    labels = ("裙子", "👗", "Pele\u0301", "Hat")  # two characters of two columns; one; an accent by itself
+    write = make_writer("table", stream, labels, 2)
+    for first in range(len(labels)):
+        turned = labels[first:] + labels[:first]
+        write(Row("photo", Prediction(turned, (0.7, 0.1, 0.1, 0.1), 0.5)))
+    assert stream.getvalue().splitlines() == [
+        "answer           probability  then           photo",
+        "裙子                   70.0%  👗      10.0%  photo",
+        "👗                     70.0%  Pele\u0301    10.0%  photo",
+        "Pele\u0301                   70.0%  Hat     10.0%  photo",
+        "Hat                    70.0%  裙子    10.0%  photo",
+    ]
+
+
 @posix
 def test_wild_file_names_pass_through_the_real_program(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path / "wild")

@@ -1273,6 +1273,28 @@ def test_two_hundred_photos(visit: Visit, tmp_path: Path) -> None:
     expect(page.locator(".photo img[src]")).to_have_count(200)
     assert page.evaluate("held.size") == 200
 
+    page.get_by_role("switch", name="Show evidence").check(force=True)
+    first, last = page.locator(".photo").first, page.locator(".photo").last
+    expect(first.locator("canvas")).to_have_attribute("data-drawn", "")
+    drawn = page.locator(".photo canvas[data-drawn]")
+    assert drawn.count() < 100  # those on the screen, and near it
+    last.scroll_into_view_if_needed()
+    expect(last.locator("canvas")).to_have_attribute("data-drawn", "")
+
+    first.locator("article").focus()
+    page.evaluate(
+        """() => {
+          for (let press = 0; press < 5; press += 1) {
+            document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Delete", bubbles: true }));
+          }
+        }"""
+    )
+    expect(page.locator(".photo")).to_have_count(195)
+    assert focused(page) == paths[5].name
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    expect(page.locator(".photo")).to_have_count(200)
+
     page.get_by_role("button", name="Clear all").click()
     dialog = page.get_by_role("dialog", name="Clear all photos?")
     expect(dialog).to_contain_text("200 photos will be gone")

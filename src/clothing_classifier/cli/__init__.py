@@ -165,6 +165,21 @@ def printable(text: str) -> str:
     return escape_unprintable(text)
 
 
+def measure_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a Chinese character or an emoji, none for a mark."""
+    from unicodedata import category, east_asian_width  # a help page needs nothing of it
+
+    return sum(
+        0 if category(character) in ("Mn", "Me", "Cf") else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def pad(text: str, width: int) -> str:
+    """Return a text with spaces after it, so that it takes as many columns of a terminal as ``width`` says."""
+    return text + " " * (width - measure_width(text))
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, which gets an s unless its plural is given."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

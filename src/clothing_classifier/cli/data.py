@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import counted, printable
+from clothing_classifier.cli import counted, measure_width, pad, printable
 
 if TYPE_CHECKING:
     from clothing_classifier.dataset import Findings
@@ -172,12 +172,12 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str
     cells = [header, *((printable(str(first)), *(_cell(value) for value in others)) for first, *others in rows)]
     if len(cells) == 1:
         return []
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    widths = [max(measure_width(row[column]) for row in cells) for column in range(len(header))]
     return ["", *(_line(row, widths) for row in cells)]
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join((f"{row[0]:<{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))))
+    return "  ".join((pad(row[0], widths[0]), *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))))
 
 
 def _cell(value: str | int) -> str:

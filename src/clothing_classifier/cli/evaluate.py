@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from clothing_classifier.cli import computing_options, counted, make_limits, model_option, printable, threshold_option
+from clothing_classifier.cli import (
+    computing_options,
+    counted,
+    make_limits,
+    measure_width,
+    model_option,
+    pad,
+    printable,
+    threshold_option,
+)
 from clothing_classifier.cli.table import (
     describe_classes,
     describe_entry,
@@ -346,10 +355,10 @@ def _describe(report: Mapping[str, Any], card: ModelCard) -> Iterator[str]:
     if report["mistakes"]:
         yield ""
         yield "The most confident mistakes: the model is wrong, or the label is."
-        width = max(map(len, (*card.labels, "predicted")))
+        width = max(map(measure_width, (*card.labels, "predicted")))
         yield f"{'label':<{width}}  {'predicted':<{width}}  probability  photo"
         for mistake in report["mistakes"]:
-            named = f"{mistake['label']:<{width}}  {mistake['predicted']:<{width}}"
+            named = f"{pad(mistake['label'], width)}  {pad(mistake['predicted'], width)}"
             yield f"{named}  {mistake['probability']:>11.1%}  {printable(mistake['path'])}"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import printable
+from clothing_classifier.cli import measure_width, pad, printable
 from clothing_classifier.cli.table import describe_entry, wrap
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def _figures(card: ModelCard) -> Iterator[str]:
         yield from _section(f"On {part}", plain)
         classes = figures.get("per_class")
         if isinstance(classes, Mapping) and all(isinstance(row, Mapping) for row in classes.values()):
-            width = max(map(len, (*classes, "class")))
+            width = max(map(measure_width, (*classes, "class")))
             yield f"  {'class':<{width}}  precision  recall      f1  photos"
             for label, row in classes.items():
                 cells = (_short(row.get(key)) for key in ("precision", "recall", "f1", "photos"))
-                yield "  {}  {:>9}  {:>6}  {:>6}  {:>6}".format(printable(label).ljust(width), *cells)
+                yield "  {}  {:>9}  {:>6}  {:>6}  {:>6}".format(pad(printable(label), width), *cells)
         yield ""
 
 

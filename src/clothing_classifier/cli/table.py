@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
 
-from clothing_classifier.cli import printable
+from clothing_classifier.cli import measure_width, pad, printable
 
 if TYPE_CHECKING:
     from clothing_classifier.bulk import Row
@@ -65,7 +65,7 @@ def make_writer(
             print(*columns(top), sep=",", file=stream)
         return lambda row: print(*map(_cell, _values(row, top).values()), sep=",", file=stream)
 
-    width = max(len(label) for label in labels)
+    width = max(map(measure_width, labels))
     answer = width + len("not sure, ?")
     title = f"{'answer':<{answer}}  {'probability':>11}  "
     title += "".join(f"{'then':<{width}}  {'':>7}  " for _ in range(top - 1))
@@ -79,8 +79,8 @@ def make_writer(
             return
         (label, probability), *others = row.prediction.top(top)
         text = label if row.prediction.sure else f"not sure, {label}?"
-        cells = f"{text:<{answer}}  {probability:>11.1%}  "
-        cells += "".join(f"{other:<{width}}  {share:>7.1%}  " for other, share in others)
+        cells = f"{pad(text, answer)}  {probability:>11.1%}  "
+        cells += "".join(f"{pad(other, width)}  {share:>7.1%}  " for other, share in others)
         print(f"{cells}{path}", file=stream)
 
     return write
@@ -105,7 +105,7 @@ def describe_classes(figures: Mapping[str, Any], counts: Mapping[str, int] | Non
         figures: as `clothing_classifier.evaluation.metrics.measure` gives them.
         counts: how many photos to tell of each class; by default those that the figures are of.
     """
-    classes, width = figures["per_class"], max(map(len, (*figures["per_class"], "class")))
+    classes, width = figures["per_class"], max(map(measure_width, (*figures["per_class"], "class")))
     yield f"{'class':<{width}}  photos  precision  recall     F1  most often mistaken for"
     for number, (label, row) in enumerate(classes.items()):
         if not row["photos"] and not any(answers[number] for answers in figures["confusion"]):
@@ -117,7 +117,8 @@ def describe_classes(figures: Mapping[str, Any], counts: Mapping[str, int] | Non
         # Of a class without photos, only the answers that name it can be judged.
         found = (f"{row['recall']:.3f}", f"{row['f1']:.3f}") if row["photos"] else ("–", "–")
         count = row["photos"] if counts is None else counts[label]
-        yield f"{label:<{width}}  {count:>6}  {row['precision']:>9.3f}  {found[0]:>6}  {found[1]:>5}  {other}".rstrip()
+        cells = f"{count:>6}  {row['precision']:>9.3f}  {found[0]:>6}  {found[1]:>5}  {other}"
+        yield f"{pad(label, width)}  {cells}".rstrip()
 
 
 def _values(row: Row, top: int) -> dict[str, str | float | bool | None]:
@@ -144,7 +145,7 @@ def _cell(value: str | float | bool | None) -> str:
 
 def describe_entry(title: str, text: str, indent: int = _INDENT) -> Iterator[str]:
     """Yield a title and its text, which goes on below itself where it is longer than a line."""
-    yield wrap(printable(title).ljust(indent), text, indent)
+    yield wrap(pad(printable(title), indent), text, indent)
 
 
 def wrap(first: str, text: str, indent: int) -> str:

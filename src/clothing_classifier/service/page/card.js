@@ -75,7 +75,7 @@ export function paint(card, photo) {
   see.setAttribute("aria-pressed", photo.evidence);
   see.title = photo.evidence ? "Hide the evidence" : "Where the model sees it";
   see.setAttribute("aria-label", `Evidence for ${photo.result?.label}`);
-  showHeat(picture.querySelector("canvas"), photo, photo.evidence && photo.preview, photo.preview);
+  showHeat(picture.querySelector("canvas"), photo, photo.evidence && photo.near && photo.preview, photo.preview);
   card.querySelector(".verdict").replaceChildren(...verdict(photo));
 }
 

@@ -135,11 +135,13 @@ function add({ found, others }) {
       sent: false,
       threshold: 1,
       evidence: $("evidence").checked,
+      near: false, // whether it is on the screen, or nearly
       preview: undefined, // null where the browser cannot make one
     };
     names.add(photo.name);
     byId.set(photo.id, photo);
     photo.card = createCard(photo);
+    sight.observe(photo.card);
     tooLarge(photo, service.model?.limits);
     paint(photo.card, photo);
     added.push(photo);
@@ -250,6 +252,19 @@ function changed(photo) {
   dirty.add(photo);
   draw();
 }
+
+/** Which cards are on the screen or near it: evidence is drawn on these, as on a thousand it would take seconds. */
+const sight = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const photo = byId.get(target.dataset.id);
+      if (!photo || photo.near === isIntersecting) continue;
+      photo.near = isIntersecting;
+      if (photo.near && photo.evidence) changed(photo);
+    }
+  },
+  { rootMargin: "100%" },
+);
 
 /** Draw soon, and once for all that changes until then. */
 function draw() {
@@ -506,6 +521,7 @@ function remove(photo) {
     if (names.has(photo.name)) {
       photo.name = tellApart(photo.name, names); // another has come that is called so
       photo.card = createCard(photo);
+      sight.observe(photo.card);
     }
     photos.splice(Math.min(place, photos.length), 0, photo);
     byId.set(photo.id, photo);
@@ -667,8 +683,10 @@ grid.addEventListener("keydown", (event) => {
 /** Keys that mean the same on a card and in the large view, which shows as many guesses as `count` says. */
 function photoKey(photo, event, count) {
   const guess = /^[1-9]$/.test(event.key) && guesses(photo, count)[event.key - 1];
-  if (takesOut(event)) remove(photo);
-  else if (event.key === "Enter") choose(photo);
+  if (takesOut(event)) {
+    remove(photo);
+    drawNow(); // or the next press of the key would meet a card that is gone
+  } else if (event.key === "Enter") choose(photo);
   else if (guess) correct(photo, guess.label);
   else if (/^\p{L}$/u.test(event.key)) choose(photo, event.key);
   else return false;
