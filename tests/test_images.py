@@ -970,6 +970,20 @@ def test_bytes_after_the_picture_do_no_harm() -> None:
         assert open_picture(with_more).tobytes() == open_picture(EVERY[name]).tobytes()
 
 
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}])
+def test_pictures_behind_the_first_do_no_harm(options: dict[str, Any]) -> None:
+    first, second = noise(300, 200), noise(200, 300)
+    data = encoded(first, "JPEG", **options)
+    expected = open_picture(data).tobytes()
+    assert open_picture(data + encoded(second, "JPEG", **options)).tobytes() == expected
+    both = encoded(first, "MPO", save_all=True, append_images=[second], **options)
+    assert b"MPF\0" in both
+    assert open_picture(both).tobytes() == expected
+    end = both.index(b"\xff\xd9\xff\xd8")
+    with pytest.raises(PhotoError, match="cut short"):
+        open_picture(both[: end - 9000] + both[end:])
+
+
 @given(st.binary(max_size=300), st.sampled_from(sorted(EVERY)), st.integers(0, 40))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_give_a_picture_or_a_photo_error(tail: bytes, name: str, kept: int) -> None:
