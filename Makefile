@@ -22,7 +22,7 @@ lint: $(FULL)/.installed
 results: $(FULL)/.installed
 	$(FULL)/bin/python results/run.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),hub)
 
-# Makes the shipped model again from DATA and the backbones in the folder WEIGHTS.
+# Makes the shipped model again from DATA and tf_efficientnet_b0.safetensors in the folder WEIGHTS.
 model: $(FULL)/.installed
 	$(FULL)/bin/python results/model.py --data $(or $(DATA),clothing-dataset) --weights $(or $(WEIGHTS),pretrained)
 

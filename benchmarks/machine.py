@@ -22,10 +22,12 @@ from clothing_classifier.runs.folder import find_commit
 
 def describe(packages: Sequence[str]) -> dict[str, Any]:
     """Return the processor, how many of its cores this process may use, the versions of packages, and the commit."""
-    model = platform.processor()
+    model, instructions = platform.processor(), []
     if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        told = Path("/proc/cpuinfo").read_text()
+        found = re.search(r"model name\s*: (.*)", told)
         model = found[1] if found else model
+        instructions = sorted(set(re.findall(r"\b(?:avx2|avx512f|avx512_vnni|avx512_bf16|amx_tile|asimd)\b", told)))
     versions: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -34,6 +36,7 @@ def describe(packages: Sequence[str]) -> dict[str, Any]:
             versions[package] = None
     return {
         "cpu": model,
+        "instructions": instructions,
         "cores": available_cores(),
         "python": platform.python_version(),
         "system": platform.system(),

@@ -108,8 +108,8 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
         ("config.json", lambda file: file.write_text("[" * 100_000), "is damaged"),
         (
             "config.json",
-            edit_json(lambda c: (c.pop("folds"), c.update(split="random"))),
-            "is a run of `clothing train`",
+            edit_json(lambda c: (c.pop("folds"), c.pop("protocol"), c.update(split="random"))),
+            "perhaps one of `clothing train`",
         ),
         ("config.json", edit_json(lambda c: c.update(format=2)), "of this version"),
         ("config.json", edit_json(lambda c: c.update(protocol="leave-one-out")), "of this version"),

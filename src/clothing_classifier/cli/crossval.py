@@ -42,7 +42,7 @@ Exit codes: 0, all folds are measured; 2, they cannot be, and the message says w
     default="random",
     show_default=True,
     type=click.Choice(["random", "sender"]),
-    help="random: stratified by class, as published; sender: also no sender in two folds.",
+    help="random: stratified by class; sender: also no sender in two folds.",
 )
 @click.option("--count", default=5, show_default=True, type=click.IntRange(2), help="How many folds.")
 def command(

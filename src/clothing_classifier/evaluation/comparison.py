@@ -75,11 +75,11 @@ _GOUDA: Final = (
 _FADL: Final = ("AhmedHossamFadl/Tahaluf_ML_Task", "https://github.com/AhmedHossamFadl/Tahaluf_ML_Task")
 
 PUBLISHED: Final = (
-    Published("ConvNeXt-Tiny, frozen", "ImageNet", 17, "random, 5 folds", *_STARTED_FROM, {"weighted_f1": 0.88}),
-    Published("ConvNeXt-Tiny, frozen", "ImageNet", 17, "random", *_STARTED_FROM, {"weighted_f1": 0.90}),
-    Published("custom CNN", "none", 17, "random", *_STARTED_FROM, {"weighted_f1": 0.66}),
-    Published("ResNet50", "ImageNet", 17, "random", *_STARTED_FROM, {"weighted_f1": 0.61}),
-    Published("ResNet50", "ImageNet", 10, "random", *_STARTED_FROM, {"weighted_f1": 0.70}),
+    Published("ConvNeXt-Tiny, frozen", "ImageNet", 17, "5 folds", *_STARTED_FROM, {"weighted_f1": 0.88}),
+    Published("ConvNeXt-Tiny, frozen", "ImageNet", 17, "one split", *_STARTED_FROM, {"weighted_f1": 0.90}),
+    Published("custom CNN", "none", 17, "one split", *_STARTED_FROM, {"weighted_f1": 0.66}),
+    Published("ResNet50", "not stated", 17, "one split", *_STARTED_FROM, {"weighted_f1": 0.61}),
+    Published("ResNet50", "not stated", 10, "one split", *_STARTED_FROM, {"weighted_f1": 0.70}),
     Published("Xception", "ImageNet", 10, "the subset's test folder", *_BOOKCAMP, {"accuracy": 0.903}),
     Published(
         "ResNet50",
@@ -99,7 +99,7 @@ PUBLISHED: Final = (
     ),
     Published("ResNet18", "ImageNet", 18, "random", *_FADL, {"accuracy": 0.878}),
 )
-"""What others report of this dataset. None of them keeps a sender's photos on one side of the split at random."""
+"""What others report of this dataset. None says that it kept a sender's photos on one side of its folds or split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +309,10 @@ def read_result(folder: Path) -> Result:
         raise ComparisonError(f"{folder}: is not a run of `clothing crossval`, there is no config.json in it")
     config = _read_json(file)
     labels = config.get("labels")
-    if "folds" not in config and "split" in config:
-        raise ComparisonError(f"{folder}: is a run of `clothing train`, not of `clothing crossval`; leave it out")
+    if "protocol" not in config:
+        raise ComparisonError(
+            f"{folder}: is not a run of `clothing crossval`, perhaps one of `clothing train`; leave it out"
+        )
     if config.get("format") != _FORMAT or config.get("protocol") not in PROTOCOLS or not config.get("approach"):
         raise ComparisonError(f"{file}: is not a cross-validation run's of this version; run `clothing crossval` again")
     if not isinstance(labels, list) or not all(isinstance(v, str) for v in labels) or len(set(labels)) != len(labels):

@@ -77,7 +77,7 @@ _PHOTO_BYTES: Final = 3_500_000
 _STEPS: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
 
 _EXPLAINED: Final = {
-    "random": "random: stratified by class at random, as published; nearly every photo has its sender's other photos "
+    "random": "random: stratified by class at random; nearly every photo has its sender's other photos "
     "on the side that teaches.",
     "sender": "sender: no sender in two folds, which is what the photos of a new user are like.",
 }
@@ -357,7 +357,7 @@ class _Report:
         best, *others = ranked
         where = {
             "sender": "On photos of people that the models have never met (sender folds)",
-            "random": "With random folds, as published",
+            "random": "With random folds",
         }[protocol]
         figures = f"weighted F1 {with_interval(best.result, 'weighted_f1')}, "
         figures += f"macro F1 {decimals(best.result.figure('macro_f1'))}, "
@@ -410,7 +410,7 @@ class _Report:
         best, reported = ranked[0], anchor.figures["weighted_f1"]
         low, high = (best.result.figure("intervals", "weighted_f1", i) for i in (0, 1))
         lead = float(best.result.metrics["weighted_f1"]) - reported
-        text = f"The published figure of the same kind is {reported:.2f} ({anchor.model}, 5 random folds; "
+        text = f"The published figure of the same kind is {reported:.2f} ({anchor.model}, {anchor.split}; "
         parts = [text, tag("a", "source", href=anchor.address, rel="noreferrer"), "): "]
         parts += [self._name(best), f" is {abs(lead):.3f} {'above' if lead >= 0 else 'below'} it"]
         if low is not None and high is not None:
