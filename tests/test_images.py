@@ -617,7 +617,7 @@ def test_a_forked_process_does_not_wait_for_its_parents_threads() -> None:
     code = f"""
 import os
 from clothing_classifier import images
-with images._room().take(2**60):
+with images._room.take(2**60):
     child = os.fork()
     if child == 0:
         images.open_picture({data!r})
@@ -1061,6 +1061,20 @@ def test_bombs_cost_neither_time_nor_memory(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20 + 5 * len(data)
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_a_tile_is_no_larger_than_a_picture_may_be(strips: bool) -> None:
+    grey = np.zeros((16, 16), np.uint8)
+    tile = {322: (4, [1 << 15]), 323: (4, [1 << 15])}
+    if not strips:
+        tile |= {324: (4, [8]), 325: (4, [256])}
+    data = tiff(grey, rows=16, compressed=True, fields=tile)
+    if not strips:
+        data = data.replace(struct.pack("<HHL", 273, 4, 1), struct.pack("<HHL", 40_000, 4, 1))
+    with pytest.raises(PhotoError, match="is 32,768 × 32,768 = ") as caught:
+        open_picture(data)
+    assert caught.value.kind == "too-many-pixels"
 
 
 def test_metadata_that_crashes_the_decoder() -> None:

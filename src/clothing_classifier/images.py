@@ -150,11 +150,10 @@ def open_picture(
         form = _identify(data)
         opened = _OPENERS[form](data, limits.max_pixels)
         _check_size(*opened.picture.size, limits.max_pixels)
-        whole = math.prod(opened.picture.size)
+        # However small it is given, all of a JPEG of several scans is held: two bytes of each colour of each pixel.
+        held = 6 * math.prod(opened.picture.size) if opened.several_scans else 0
         wanted = None if target is None else _shrink(opened, target)
-        # However small it is given, all of a progressive JPEG is held: two bytes of each colour of each pixel.
-        held = 6 * whole if "progressive" in opened.picture.info else 0
-        with _room().take(_BYTES_A_PIXEL * math.prod(opened.picture.size) + held):
+        with _room.take(_BYTES_A_PIXEL * math.prod(opened.picture.size) + held):
             return _decode(opened, wanted)
     except _Unreadable as error:
         raise PhotoError(name, error.reason, error.kind) from error.__cause__
@@ -302,6 +301,8 @@ class _Opened:
     """Of a deep grey picture: the largest sample value, or ``None`` where the format states none."""
     white_is_zero: bool = False
     """Of a deep grey picture: whether 0 is white and the largest value black."""
+    several_scans: bool = False
+    """Of a JPEG: whether each of its scans brings a part of the picture."""
     scans: Sequence[bytes | memoryview] = ()
     """Of a progressive JPEG: its pieces, as `_empty_fine_scans` takes them."""
 
@@ -334,9 +335,25 @@ def _too_many_pieces() -> _Unreadable:
 
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # \xff\x00 and the restart markers are part of a scan
 
+_BLOCK: Final = 2**19
+"""Bytes looked through at a time: few enough to stay in the processor's cache."""
+
 _SOI, _EOI, _SOS, _EXIF, _ICC, _COMMENT = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xFE
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DROPPED: Final = frozenset(range(0xE1, 0xF0)) - {0xEE} | {_COMMENT}  # JFIF and Adobe say how colours are coded
+
+
+def _find_end_of_scan(data: bytes, start: int) -> int:
+    """Return where the next `_MARKER` is, or the end of the data. While numpy looks, other threads work."""
+    values = np.frombuffer(data, np.uint8)
+    for begin in range(start, len(data) - 1, _BLOCK):
+        block = values[begin : begin + _BLOCK + 1]
+        places = np.flatnonzero((block[:-1] == 0xFF) & (block[1:] != 0))
+        kinds = block[places + 1]
+        found = places[(kinds != 0xFF) & (kinds & 0xF8 != 0xD0)]
+        if len(found):
+            return begin + int(found[0])
+    return len(data)
 
 
 def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
@@ -348,14 +365,10 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
     exif = b""
     profile: dict[int, bytes] = {}
     scans = 0
-    components = b""
-    sequential = progressive = in_scan = last_scan = False
-    several = not data.endswith(b"\xff\xd9")
+    sequential = progressive = in_scan = False
     end = 2
     for _ in range(_MAX_PIECES):
-        # The scan of all components is a sequential picture's last. Where the file ends with the picture, no search for
-        # its end is needed, which would take a twentieth of the time and keep the other threads from working.
-        found = _MARKER.search(data, len(data) - 2 if last_scan and not several else end)
+        found = _MARKER.search(data, _find_end_of_scan(data, end) if in_scan else end)
         if found is None:
             raise _Unreadable("is cut short: its end is missing; copy it again")
         if in_scan:
@@ -368,18 +381,14 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
             continue
         end += unpack_from(">H", data, end)[0]
         body = data[place + 4 : end]
-        last_scan = in_scan and sequential and body[:1] == components
         if marker in _FRAMES:
             height, width = unpack_from(">HH", body, 1)
             _check_size(width, height, max_pixels)
             sequential, progressive = marker in (0xC0, 0xC1), marker == 0xC2
-            components = body[5:6]
         elif marker == _EXIF and body.startswith(b"Exif\0\0"):
             exif = exif or body
         elif marker == _ICC and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile[body[12]] = body[14:]
-        elif marker == _ICC and body.startswith(b"MPF\0"):
-            several = True
         scans += in_scan
         if scans > _MAX_SCANS:
             raise _Unreadable(f"has more than {_MAX_SCANS} scans; export it again")
@@ -397,6 +406,7 @@ def _open_jpeg(data: bytes, max_pixels: int) -> _Opened:
         picture,
         _orientation(exif),
         b"".join(profile[number] for number in sorted(profile)),
+        several_scans=progressive or scans > 1,
         scans=kept if progressive else (),
     )
 
@@ -656,6 +666,8 @@ def _open_tiff(data: bytes, max_pixels: int) -> _Opened:
     else:
         across, down = width / max(1, first(_Tag.TILE_WIDTH)), height / max(1, first(_Tag.TILE_HEIGHT))
         pieces = math.ceil(across) * math.ceil(down)
+    # A tile is decoded whole, however little of it shows.
+    _check_size(max(1, first(_Tag.TILE_WIDTH, 1)), max(1, first(_Tag.TILE_HEIGHT, 1)), max_pixels)
     pieces *= first(_Tag.SAMPLES, 1) if planar else 1
     kept = {tag: fields[tag] for tag in sorted(_COUNTED | _ARRAYS) if tag in fields}
     for tag, field in kept.items():
@@ -672,8 +684,6 @@ def _open_tiff(data: bytes, max_pixels: int) -> _Opened:
     entries = [data[field.entry : field.entry + (20 if big else 12)] for field in kept.values()]
     directory = pack(order + ("Q" if big else "H"), len(entries)) + b"".join(entries) + bytes(8 if big else 4)
     picture = TiffImageFile(BytesIO(data[:start] + directory + data[start + len(directory) :]))
-    # Given its memory, Pillow does not compare the size with the limit that other code may have set.
-    picture.im = Image.new(picture.mode, picture.size).im
     profile = fields.get(_Tag.PROFILE)
     return _Opened(
         picture,
@@ -757,13 +767,16 @@ _BYTES_A_PIXEL: Final = 20
 """Memory that decoding takes at most, and what is made of the pixels until they are upright RGB."""
 
 
-@lru_cache(maxsize=1)
-def _room() -> Room:
-    return Room(available_memory() // 2)
+_room = Room(available_memory() // 2)  # made here, and not by the threads that need it first, as each would make one
+
+
+def _renew_room() -> None:
+    global _room
+    _room = Room(available_memory() // 2)
 
 
 if hasattr(os, "register_at_fork"):  # what other threads hold at that moment is never given back in the child
-    os.register_at_fork(after_in_child=_room.cache_clear)
+    os.register_at_fork(after_in_child=_renew_room)
 
 
 _GAP: Final = 3
@@ -783,6 +796,8 @@ def _shrink(opened: _Opened, target: Callable[[int, int], tuple[int, int]]) -> t
 
 def _decode(opened: _Opened, wanted: tuple[int, int] | None) -> Image.Image:
     picture: Image.Image = opened.picture
+    if picture.format == "TIFF":  # given its memory, Pillow does not compare the size with a limit that other code set
+        picture.im = Image.new(picture.mode, picture.size).im
     picture.load()
     colours, alpha = _split(picture, opened)
     if wanted is not None and alpha is None:
