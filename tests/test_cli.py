@@ -98,6 +98,13 @@ def test_what_a_closed_output_loses_is_an_error(command: str, tiny_model: Path, 
 
 @posix
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_what_a_full_output_loses_is_an_error_in_words(tiny_model: Path) -> None:
+    done = run("info", tiny_model, streams=">/dev/full")
+    assert (done.returncode, done.stderr) == (2, b"Error: no space left on device\n")
+
+
+@posix
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_standard_error_is_no_photo_that_cannot_be_read(tiny_model: Path, photo: Path) -> None:
     done = run("predict", "--model", tiny_model, photo, streams="2>/dev/full")
     assert done.returncode == 2

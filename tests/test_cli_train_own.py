@@ -190,7 +190,7 @@ def test_of_many_contradictions_ten_are_named(card: ModelCard) -> None:
 
 
 def test_a_promise_that_cannot_be_kept_is_not_made(card: ModelCard) -> None:
-    text = describe(replace(card, promise={**card.promise, "kept": False, "measured_accuracy": 0.9}))
+    text = describe(replace(card, promise={**card.promise, "kept": False, "measured_accuracy": 0.9, "photos": 500}))
     assert "These 70 photos cannot show that 97% of its answers are right (measured: 90.0%)" in text
     assert "Add photos of scarf (has 30), and repeat the command with another --out." in text
     assert "promised" not in text

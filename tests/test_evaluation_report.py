@@ -595,6 +595,16 @@ def test_a_table_is_sorted_by_keyboard(visit: Visit) -> None:
     assert table.evaluate(values) == written
     assert table.locator("th[aria-sort]").count() == 0
 
+    named = "(table) => [...table.tBodies[0].rows].map((row) => row.cells[1].textContent).filter((text) => text)"
+    weights = table.evaluate(named)
+    assert weights != sorted(weights, key=str.casefold)
+    table.get_by_role("button", name="weights").click()
+    assert table.evaluate(named) == sorted(weights, key=str.casefold)
+    assert table.locator("th[aria-sort=ascending]").count() == 1
+    table.get_by_role("button", name="weights").click()
+    assert table.evaluate(named) == sorted(weights, key=str.casefold, reverse=True)
+    assert table.locator("th[aria-sort=descending]").count() == 1
+
 
 def test_a_series_is_hidden_everywhere_and_comes_back(visit: Visit) -> None:
     page = visit()

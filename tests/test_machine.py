@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clothing_classifier.machine import Room, available_cores, available_memory
+from clothing_classifier.machine import Room, Turns, available_cores, available_memory
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -103,3 +103,37 @@ def test_what_is_larger_than_all_of_it_goes_alone_and_gives_it_back_when_it_fail
         raise ZeroDivisionError
     with room.take(1000):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes take turns on POSIX alone")
+def test_one_process_at_a_time_has_more_than_its_share(tmp_path: Path) -> None:
+    with (tmp_path / "turns").open("wb") as file:
+        number = file.fileno()
+        code = (
+            "import sys\n"
+            "from clothing_classifier.machine import Turns\n"
+            f"with Turns(100, {number}).take(101):\n"
+            "    print('taken', flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(number,)
+        )
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"taken\n"
+        turns, order = Turns(100, number), []
+
+        def take() -> None:
+            with turns.take(101):
+                order.append("large")
+
+        with turns.take(100):
+            order.append("small")
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(0.3)
+        assert order == ["small"], "the large one waits"
+        other.kill()  # the kernel gives back what it held
+        thread.join(30)
+        assert order == ["small", "large"]
+        other.communicate()

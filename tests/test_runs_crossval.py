@@ -246,6 +246,8 @@ def test_the_record_makes_the_run_again(weights: Path, tmp_path: Path) -> None:
         "clothing crossval resnet50-top10 --data data --out out --folds random --count 3 --seed 0 "
         "--backbone resnet18 --weights small.safetensors --weights-licence 'MIT, by me'"
     )
+    hub = replace(plain, weights="hub@refs/pr/1")
+    assert "--weights hub@refs/pr/1" in hub.describe("crossval", "--folds random")
 
 
 def test_epochs_and_members_can_be_chosen(dataset: Path, tmp_path: Path) -> None:

@@ -197,6 +197,17 @@ def test_a_decoder_that_crashes_takes_one_photo_along() -> None:
 
 
 @posix
+def test_photos_that_are_large_for_the_machine_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "available_memory", lambda: 1000)
+
+    async def check(decoders: Decoders) -> None:
+        for prepared in await asyncio.gather(*(decoders.decode(photo(160, 240)) for _ in range(6))):
+            assert prepared.pixels[0, 0].tolist() == [255, 0, 0]
+
+    run(check, processes=3)
+
+
+@posix
 def test_a_process_that_was_killed_while_idle_is_replaced() -> None:
     async def check(decoders: Decoders) -> None:
         await decoders.decode(photo(16, 24))

@@ -309,6 +309,23 @@ def test_pictures_can_be_pasted(visit: Visit) -> None:
     assert names(page) == ["pasted 1.png", "pasted 2.png"]
 
 
+def test_cells_of_a_spreadsheet_are_text_in_a_field_and_a_picture_elsewhere(visit: Visit) -> None:
+    """Such a program puts the cells on the clipboard as text, and as a picture, too."""
+    page = visit()
+    pick(page, EXAMPLES[0])
+    wait_until_done(page, 1)
+    paste = """(target) => {
+      const data = new DataTransfer();
+      data.setData("text/plain", "dress");
+      data.items.add(new File([new Uint8Array(9)], "image.png", { type: "image/png" }));
+      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+      return document.querySelector(target).dispatchEvent(event);
+    }"""
+    assert page.evaluate(paste, "#search") is True, "left to the field"
+    assert page.evaluate(paste, "#main") is False
+    expect(page.locator(".photo")).to_have_count(2)
+
+
 def test_a_phone_takes_photos(visit: Visit, predictions: dict[str, Prediction]) -> None:
     page = visit(**PHONE)
     assert page.locator("#camera").get_attribute("capture") == "environment"
@@ -659,6 +676,51 @@ def test_a_photo_that_the_browser_cannot_show_is_shown_all_the_same(visit: Visit
     assert page.locator("#viewer-image").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
     expect(page.locator("#viewer-none")).to_be_hidden()
     assert card(page, EXAMPLES[0].name).locator("img").get_attribute("src").startswith("blob:")  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_shown_is_told_in_the_large_view_as_soon_as_that_is_known(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "damaged.heic").write_bytes((Path(__file__).parent / "data/images/quadrants.heic").read_bytes()[:400])
+    page = visit()
+    page.evaluate(
+        """() => {
+          window.createImageBitmap = () => new Promise((_, fail) => { window.decide = () => fail(new Error()); });
+        }"""
+    )
+    pick(page, tmp_path / "damaged.heic")
+    focus(page, "damaged.heic")
+    page.keyboard.press("Space")
+    expect(page.locator("#viewer-image")).to_be_attached()
+    expect(page.locator("#viewer-none")).to_be_hidden()
+    page.evaluate("decide()")
+    expect(page.locator("#viewer-none")).to_be_visible()
+    expect(page.locator("#viewer-image")).to_be_hidden()
+
+
+def test_evidence_that_comes_late_is_not_drawn_over_another_photo(visit: Visit) -> None:
+    page = look_at(visit, 1)
+    canvas = page.locator("#viewer-heat")
+    page.locator("#viewer-evidence").check(force=True)
+    expect(canvas).to_have_attribute("data-drawn", "")
+    right = canvas.evaluate("(canvas) => canvas.toDataURL()")
+    page.keyboard.press("ArrowLeft")
+    page.locator("#viewer-evidence").check(force=True)
+    expect(canvas).to_be_visible()
+    page.keyboard.press("Escape")
+    page.evaluate(
+        """() => {
+          const make = window.createImageBitmap;
+          window.createImageBitmap = (...given) => {
+            window.createImageBitmap = make; // the first one alone is late
+            window.late = new Promise((resolve) => setTimeout(resolve, 500)).then(() => make(...given));
+            return window.late;
+          };
+        }"""
+    )
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => late.then(() => true)")
+    page.wait_for_timeout(200)
+    assert canvas.evaluate("(canvas) => canvas.toDataURL()") == right
 
 
 def look_at(visit: Visit, number: int) -> Page:

@@ -115,13 +115,14 @@ def open_picture(
     name: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     target: Callable[[int, int], tuple[int, int]] | None = None,
+    room: Room | None = None,
 ) -> Image.Image:
     """Read a photo: JPEG (MPO included), PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC.
 
     The picture is turned as its EXIF orientation says, its colours are converted to sRGB, transparency is laid over
     white, and deep grey is scaled by its format's full range. Of an animation or a file of several pictures, the first
     one (HEIC: the primary one) is read. May be called from several threads at once; those whose pictures would together
-    take more than half of the memory wait for each other.
+    take more memory than there is room for wait for each other.
 
     Args:
         source: a path, or the content of a file.
@@ -131,6 +132,7 @@ def open_picture(
             then decoded at the smallest scale (an eighth, a quarter, a half) that still has one and a half times that
             many rows and columns, several times as fast as whole; what else is far larger is reduced before its colours
             are converted. By default all pixels are decoded, and kept.
+        room: where the memory for the pixels is taken from; by default half of what this process may use.
 
     Returns:
         A picture of mode ``RGB``, 8 bits a channel, with nothing in its ``info``.
@@ -153,7 +155,7 @@ def open_picture(
         # However small it is given, all of a JPEG of several scans is held: two bytes of each colour of each pixel.
         held = 6 * math.prod(opened.picture.size) if opened.several_scans else 0
         wanted = None if target is None else _shrink(opened, target)
-        with _room.take(_BYTES_A_PIXEL * math.prod(opened.picture.size) + held):
+        with (room or _room).take(_BYTES_A_PIXEL * math.prod(opened.picture.size) + held):
             return _decode(opened, wanted)
     except _Unreadable as error:
         raise PhotoError(name, error.reason, error.kind) from error.__cause__

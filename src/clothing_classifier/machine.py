@@ -93,6 +93,35 @@ class Room:
                 self._change.notify_all()
 
 
+class Turns(Room):
+    """Memory that processes share: each may take its share at any time, and one of them at a time more than that.
+
+    Args:
+        share: bytes.
+        file: the number of a file that is open for writing in all of these processes, inherited from one that made
+            it. The kernel gives back what a process held that ended.
+    """
+
+    def __init__(self, share: int, file: int) -> None:
+        super().__init__(share)
+        self._file = file
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Take so many bytes, and give them back; wait for the other processes first where it is more than a share."""
+        import fcntl  # Windows has none, and there is none of this
+
+        with super().take(amount):
+            if amount <= self._size:
+                yield
+                return
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
 def _read_groups(root: Path, name: str, count: int) -> Iterator[tuple[int, ...]]:
     """Yield the numbers in a file of this process's control group, and of those that it is in, where there are any."""
     try:

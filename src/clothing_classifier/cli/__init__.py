@@ -100,11 +100,14 @@ class _Commands(click.Group):
 
 
 def _tell(error: OSError) -> str:
-    """Return which file it is about, and the reason, in words for people."""
-    if error.strerror is None or error.filename is None:
+    """Return which file it is about, if it says so, and the reason, in words for people."""
+    if error.strerror is None:
         return printable(str(error))
+    reason = error.strerror[:1].lower() + error.strerror[1:]
+    if error.filename is None:
+        return printable(reason)
     name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
-    return printable(f"{name}: {error.strerror[:1].lower()}{error.strerror[1:]}")
+    return printable(f"{name}: {reason}")
 
 
 def _silence(*streams: TextIO) -> None:

@@ -37,24 +37,16 @@ def command(
     """
     from clothing_classifier.evaluation.comparison import full_table, read_run
     from clothing_classifier.evaluation.report import TITLE, render
+    from clothing_classifier.runs.folder import write_bytes
 
     places = [run.resolve() for run in runs]
     if len(set(places)) < len(places):
         raise click.UsageError("a run is named twice")
     read = [read_run(run) for run in runs]
     table = full_table([run.result for run in read])
-    _write(out, render(read, title=title or TITLE, data=data, photos=not no_photos))
+    write_bytes(out, render(read, title=title or TITLE, data=data, photos=not no_photos).encode())
     if markdown is not None:
-        _write(markdown, table + "\n")
+        write_bytes(markdown, f"{table}\n".encode())
     click.echo(table)
     without = "" if data is not None or no_photos else ", without photos; --data DIR shows them"
     click.echo(f"The report is {out} ({out.stat().st_size / 1e6:.1f} MB{without}).", err=True)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -362,7 +362,7 @@ def describe_own(
         rare = sorted(card.labels, key=lambda label: (counts[label], label))[:_WORST]
         needed = weak or rare
         yield (
-            f"These {promise['photos']} photos cannot show that {promise['accuracy']:.0%} of its answers are right "
+            f"These {figures['photos']} photos cannot show that {promise['accuracy']:.0%} of its answers are right "
             f"(measured: {right:.1%}), so do not rely on its being sure. Add photos of "
             f"{', '.join(f'{label} (has {counts[label]})' for label in needed)}, and repeat the command with another "
             "--out."

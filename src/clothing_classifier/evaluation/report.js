@@ -20,10 +20,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
+    // Numbers down and up, names up and down, and back to the order in which the page came.
+    const named = written.every((row) => row.cells[column]?.dataset.value === undefined);
+    const orders = named ? ["ascending", "descending", null] : ["descending", "ascending", null];
     button.addEventListener("click", () => {
-      const before = head.getAttribute("aria-sort");
-      // Down, up, and back to the order in which the page came.
-      const next = before === "descending" ? "ascending" : before === "ascending" ? null : "descending";
+      const next = orders[(orders.indexOf(head.getAttribute("aria-sort")) + 1) % 3];
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       if (next) head.setAttribute("aria-sort", next);
       const turn = next === "ascending" ? 1 : -1;
@@ -40,7 +41,7 @@ function compare(a, b, turn) {
   if (x !== undefined || y !== undefined) return x === undefined ? 1 : -1;
   const [s, t] = [a, b].map((cell) => cell?.textContent ?? "");
   if (!s || !t) return (s ? 0 : 1) - (t ? 0 : 1);
-  return -turn * s.localeCompare(t);
+  return turn * s.localeCompare(t);
 }
 
 const chooser = document.querySelector(".chooser");

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -136,13 +137,22 @@ def to_json(value: Any) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: a kill leaves the old one or the new one, never half of one."""
+    """Write a file whole: a kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:

@@ -78,7 +78,10 @@ class Settings:
         if self.approach.backbone is not None:
             if self.approach.entry is not None:
                 words += ["--backbone", self.approach.backbone]
-            words += ["--weights", self.weights if self.weights in ("hub", "none") else Path(self.weights).name]
+            words += [
+                "--weights",
+                self.weights if self.weights.partition("@")[0] in ("hub", "none") else Path(self.weights).name,
+            ]
             if self.weights_licence is not None:
                 words += ["--weights-licence", self.weights_licence]
         if self.epochs is not None:

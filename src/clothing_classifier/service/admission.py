@@ -14,7 +14,9 @@ _LONGEST_ADVICE: Final = 30  # seconds
 
 
 class Admission:
-    """Counts what is under way: requests, their bodies' bytes, and their photos. Used in the event loop only.
+    """Counts what is under way: requests, their bodies' bytes, and their photos.
+
+    Used in the event loop only, but for `computed`, which the model's threads call.
 
     Attributes:
         readers: requests whose bodies are read.

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from clothing_classifier.images import RAISE_LIMIT, Limits, PhotoError, open_picture
+from clothing_classifier.machine import Turns, available_memory
 from clothing_classifier.resizing import Resizing, resize
 
 LENGTH: Final = struct.Struct(">Q")
@@ -39,14 +40,16 @@ def main(settings: str) -> None:
     """Answer until standard input ends.
 
     Args:
-        settings: JSON: the card's ``resizing``, and the limits ``bytes`` and ``pixels``.
+        settings: JSON: the card's ``resizing``; the limits ``bytes`` and ``pixels``; ``share`` and ``turns`` as `Turns`
+            takes them, the latter ``null`` where the system has none.
     """
     for number in STOPPING:  # sent to the whole group; the service says when it is over
         signal.signal(number, signal.SIG_IGN)
     values = json.loads(settings)
     resizing = Resizing.from_dict(values["resizing"])
     limits = Limits(max_bytes=values["bytes"], max_pixels=values["pixels"])
-    _limit_memory(20 * limits.max_pixels + 5 * limits.max_bytes + _SPARE_MEMORY)
+    _limit_memory(min(20 * limits.max_pixels + 5 * limits.max_bytes, available_memory() // 2) + _SPARE_MEMORY)
+    room = None if values["turns"] is None else Turns(values["share"], values["turns"])
     # What a library prints must not get among the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -56,7 +59,7 @@ def main(settings: str) -> None:
     while head := photos.read(LENGTH.size):
         photo = photos.read(*LENGTH.unpack(head))
         try:
-            picture = open_picture(photo, limits=limits, target=resizing.target)
+            picture = open_picture(photo, limits=limits, target=resizing.target, room=room)
             pixels = resize(picture, resizing)
             answers.write(HEAD.pack(True, *resizing.target(*picture.size), pixels.nbytes) + pixels.tobytes())
         except PhotoError as error:

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from threading import Timer
 from time import monotonic
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from clothing_classifier.machine import available_memory
 from clothing_classifier.resizing import Resizing
 from clothing_classifier.service.decoder import HEAD, LENGTH, READY
 from clothing_classifier.service.problems import PhotoTrouble
@@ -63,6 +65,8 @@ class Decoders:
     go on so; a further slow one is stopped and begun again when there is room. So the quick wait for the slow no longer
     than `QUICK`, whatever is sent.
 
+    Together they take no more memory than there is: pictures that are large for this machine are decoded one at a time.
+
     Args:
         resizing: the card's.
         max_bytes: the largest file.
@@ -82,7 +86,16 @@ class Decoders:
         processes: int,
         observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        settings = json.dumps({"resizing": resizing.to_dict(), "bytes": max_bytes, "pixels": max_pixels})
+        self._turns = _make_turns()
+        settings = json.dumps(
+            {
+                "resizing": resizing.to_dict(),
+                "bytes": max_bytes,
+                "pixels": max_pixels,
+                "share": available_memory() // 2 // (processes + SLOW),
+                "turns": self._turns and self._turns.fileno(),
+            }
+        )
         # With this process's own modules, and none that happen to lie in the folder it was started from.
         self._command = [sys.executable, "-I", "-c", _START, json.dumps(sys.path), settings]
         self._shape = (resizing.height, resizing.width, 3)
@@ -105,7 +118,7 @@ class Decoders:
             OSError: they do not start.
         """
         loop = asyncio.get_running_loop()
-        started = [loop.run_in_executor(self._threads, _Process, self._command) for _ in range(self._processes)]
+        started = [loop.run_in_executor(self._threads, self._make_process) for _ in range(self._processes)]
         self._idle += await asyncio.gather(*started)
 
     async def stop(self) -> None:
@@ -118,6 +131,8 @@ class Decoders:
         for process in self._idle:
             process.end()
         self._threads.shutdown()
+        if self._turns is not None:
+            self._turns.close()
 
     async def decode(self, photo: bytes) -> Prepared:
         """Decode a file.
@@ -158,7 +173,7 @@ class Decoders:
                     process.end()
                     process = None
             if process is None:
-                process = await loop.run_in_executor(self._threads, _Process, self._command)
+                process = await loop.run_in_executor(self._threads, self._make_process)
             job = loop.run_in_executor(self._threads, process.ask, photo)
             if lane is self._quick:
                 done, _ = await asyncio.wait({job}, timeout=min(QUICK, self._seconds))
@@ -199,18 +214,33 @@ class Decoders:
             job.exception()
         await loop.run_in_executor(self._threads, process.end)
         if not self._stopping and len(self._idle) + self.active < self._processes:
-            self._idle.append(await loop.run_in_executor(self._threads, _Process, self._command))
+            self._idle.append(await loop.run_in_executor(self._threads, self._make_process))
+
+    def _make_process(self) -> _Process:
+        return _Process(self._command, self._turns)
+
+
+def _make_turns() -> IO[bytes] | None:
+    """Return the file by which the processes take turns; ``None`` on Windows."""
+    if hasattr(os, "memfd_create"):  # where nothing may be written to a disk, this may
+        return open(os.memfd_create("turns"), "wb")
+    return TemporaryFile() if os.name == "posix" else None
 
 
 class _Process:
     """One process; to make one and to ask it blocks."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], inherited: IO[bytes] | None = None) -> None:
         # The key is none of its business, and one thread of a numeric library is enough.
         environment = {name: value for name, value in os.environ.items() if name != "CLOTHING_API_KEY"}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=() if inherited is None else (inherited.fileno(),),
         )
         assert self._process.stdout is not None
         hanging = Timer(_STARTING, self._process.kill)

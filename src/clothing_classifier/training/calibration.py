@@ -175,20 +175,18 @@ def choose_threshold(
     count = len(labels)
     if count == 0:
         return Promise(0.5, accuracy, False, 0.0, 0.0, 0)
-    best = probabilities.max(1)
+    # As coarse as the card shows thresholds, rounded down: what such a threshold lets in stands or falls together.
+    best = np.floor(probabilities.max(1).astype(np.float64) * 1e4) / 1e4
     order = np.argsort(-best, kind="stable")
     answers = np.arange(1, count + 1)
     right = np.cumsum(probabilities.argmax(1)[order] == labels[order]) / answers
-    # Equal probabilities stand or fall together: only the last of a run of equals can be a threshold.
     ends = np.append(best[order][:-1] > best[order][1:], True)
     enough = ends & (answers >= min(FEWEST_ANSWERS, count))
     keeping = np.flatnonzero(enough & (right >= accuracy))
     candidates = np.flatnonzero(enough)
     last = int(keeping[-1]) if len(keeping) else int(candidates[np.argmax(right[candidates])])
-    # Rounded down to what the card shows, so that the threshold's own photo stays above it.
-    threshold = float(np.floor(best[order][last] * 1e4) / 1e4)
     kept = bool(len(keeping)) and last + 1 >= FEWEST_ANSWERS
-    return Promise(threshold, accuracy, kept, float(right[last]), (last + 1) / count, count)
+    return Promise(float(best[order][last]), accuracy, kept, float(right[last]), (last + 1) / count, count)
 
 
 def promise_across(probabilities: Floats, truth: Integers, folds: Integers) -> Promise:

@@ -87,7 +87,10 @@ export function showHeat(canvas, photo, wanted, size) {
   canvas.parentElement.classList.toggle("hot", shown);
   if (!shown || canvas.dataset.of === photo.id) return;
   canvas.dataset.of = photo.id;
-  drawHeat(canvas, png, size.width / size.height).catch(() => delete canvas.dataset.of);
+  const current = () => canvas.dataset.of === photo.id; // the large view's canvas may be another photo's by now
+  drawHeat(canvas, png, size.width / size.height, current).catch(() => {
+    if (current()) delete canvas.dataset.of;
+  });
 }
 
 /** The heading, and below it the bars, of a photo. */

@@ -13,9 +13,11 @@ const LONGER_SIDE = 160;
  * @param {HTMLCanvasElement} canvas gets the photo's proportions
  * @param {string} png base64 of a grey PNG that covers the photo
  * @param {number} ratio the photo's width by its height
+ * @param {() => boolean} wanted whether the canvas is still to show it, once the map is read
  */
-export async function drawHeat(canvas, png, ratio) {
+export async function drawHeat(canvas, png, ratio, wanted) {
   const grid = await readGrey(png);
+  if (!wanted()) return;
   const width = (canvas.width = Math.max(1, Math.round(LONGER_SIDE * Math.min(1, ratio))));
   const height = (canvas.height = Math.max(1, Math.round(LONGER_SIDE / Math.max(1, ratio))));
   const across = stretch(grid.values, grid.width, width);

@@ -178,8 +178,8 @@ function tooLarge(photo, limits) {
 
 async function makePreview(photo) {
   const made = await preview(photo.file).catch(() => null);
-  if (made && !byId.has(photo.id)) {
-    URL.revokeObjectURL(made.url); // it was taken out in the meantime
+  if (made && (!byId.has(photo.id) || photo.preview)) {
+    URL.revokeObjectURL(made.url); // it was taken out in the meantime, and perhaps put back
     return;
   }
   photo.preview = made;
@@ -223,6 +223,8 @@ addEventListener("drop", async (event) => {
 let pasted = 0;
 addEventListener("paste", async (event) => {
   if (!event.clipboardData?.files.length) return;
+  // Of a spreadsheet's cells, the clipboard has a picture beside the text; who is in a field wants the text.
+  if (event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain")) return;
   event.preventDefault();
   const taken = await fromTransfer(event.clipboardData);
   for (const photo of taken.found) {
@@ -792,10 +794,10 @@ function view(photo) {
     $("viewer-image").src = viewedUrl;
     $("viewer-image").alt = short(photo);
     delete $("viewer-heat").dataset.of;
-    $("viewer-image").hidden = photo.preview === null;
-    $("viewer-none").hidden = photo.preview !== null;
     activate(photo);
   }
+  $("viewer-image").hidden = photo.preview === null;
+  $("viewer-none").hidden = photo.preview !== null;
   $("viewer-name").textContent = photo.name;
   drawPlace();
   const held = $("viewer-verdict").contains(document.activeElement);
