@@ -536,7 +536,7 @@ function remove(photo) {
   const words = `${short(photo)} was taken out.`;
   toast(words, true);
   say(words);
-  draw();
+  drawNow(); // or the next press of the key would meet a card that is gone
 }
 
 function takeOut(photo) {
@@ -685,10 +685,8 @@ grid.addEventListener("keydown", (event) => {
 /** Keys that mean the same on a card and in the large view, which shows as many guesses as `count` says. */
 function photoKey(photo, event, count) {
   const guess = /^[1-9]$/.test(event.key) && guesses(photo, count)[event.key - 1];
-  if (takesOut(event)) {
-    remove(photo);
-    drawNow(); // or the next press of the key would meet a card that is gone
-  } else if (event.key === "Enter") choose(photo);
+  if (takesOut(event)) remove(photo);
+  else if (event.key === "Enter") choose(photo);
   else if (guess) correct(photo, guess.label);
   else if (/^\p{L}$/u.test(event.key)) choose(photo, event.key);
   else return false;
@@ -873,7 +871,6 @@ $("viewer").addEventListener("keydown", (event) => {
   else if (event.key === "ArrowLeft") step(-1);
   else if (takesOut(event)) {
     remove(viewed);
-    drawNow();
     const next = beside(1) ?? beside(-1);
     if (next) view(next);
     else closeViewer();
