@@ -93,6 +93,13 @@ def tiny(dataset: Path, out: Path, **changes: Any) -> Settings:
     return replace(given, approach=replace(given.approach, height=32, width=24), **changes)
 
 
+class Impatient(Silent):
+    """A reporter that does not wait for pixels."""
+
+    def stage(self, name: str) -> None:
+        assert name != "Loading the photos"
+
+
 class Beside(Silent):
     """A reporter that does something when the first fold begins."""
 
@@ -287,6 +294,19 @@ def test_what_cannot_be_is_told_before_photos_are_loaded(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("run", [cross_validate, train])
+def test_photos_without_senders_are_not_loaded_to_be_split_by_sender(
+    run: Callable[[Settings, Silent], object], dataset: Path, tmp_path: Path
+) -> None:
+    rows = read(dataset / "images.csv")
+    for row in rows:
+        folder = tmp_path / "wardrobe" / row["label"]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(dataset / "images" / f"{row['image']}.jpg", folder)
+    with pytest.raises(SplitError, match="sender"):
+        run(tiny(tmp_path / "wardrobe", tmp_path / "out", split="sender"), Impatient())
+
+
 def test_all_approaches_get_the_same_folds_and_a_top_approach_a_part_of_them(
     run: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -346,7 +366,7 @@ def test_all_folds_start_from_the_same_weights(dataset: Path, weights: Path, tmp
 
 def test_another_run_a_damaged_fold_and_a_given_split_are_refused(run: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="differs in: protocol; choose another folder"):
-        cross_validate(small(dataset, run, split="random"))
+        cross_validate(small(dataset, run, split="random"), Impatient())
     with pytest.raises(RunError, match="makes its own folds"):
         cross_validate(small(dataset, tmp_path, split="given"))
     copy = tmp_path / "copy"

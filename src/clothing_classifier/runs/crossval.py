@@ -45,7 +45,18 @@ from clothing_classifier.runs.folder import (
     write_bytes,
     write_table,
 )
-from clothing_classifier.runs.photos import Loaded, Settings, choose_statistics, load, look, record, settle, start
+from clothing_classifier.runs.photos import (
+    Loaded,
+    Settings,
+    choose_statistics,
+    load,
+    look,
+    pretrained_statistics,
+    record,
+    select,
+    settle,
+    start,
+)
 from clothing_classifier.training.recipe import CURVES
 from clothing_classifier.training.splits import assign_folds
 
@@ -94,36 +105,36 @@ def cross_validate(settings: Settings, reporter: Reporter | None = None) -> dict
     protocol = settings.split or "random"
     if protocol == "given":
         raise RunError("cross-validation makes its own folds; choose random or sender")
-    loaded = load(settings, approach, reporter)
-    everything = loaded.manifest.kept
+    selection = select(settings, approach, reporter)
+    everything = selection.manifest.kept
     labels, senders = [photo.label or "" for photo in everything], [photo.sender for photo in everything]
-    folds = assign_folds(labels, senders, protocol, folds=settings.folds, seed=settings.seed, used=loaded.labels)
-    folds = folds[loaded.chosen]
+    folds = assign_folds(labels, senders, protocol, folds=settings.folds, seed=settings.seed, used=selection.labels)
+    folds = folds[selection.chosen]
     for fold in range(settings.folds):
         if not (folds == fold).any():
             raise RunError(f"{settings.data}: fold {fold} has no photos; choose fewer folds, or add photos")
 
-    statistics = choose_statistics(approach, loaded.pixels[:0]) if approach.backbone else None
-    shared = choose_statistics(approach, loaded.pixels)
-    network, origin = start(approach, settings, len(loaded.labels), shared)
-    config = record(approach, loaded, origin, statistics) | {
+    statistics = pretrained_statistics(approach)
+    network, origin = start(approach, settings, len(selection.labels), statistics)
+    config = record(approach, selection, origin, statistics) | {
         "format": 1,
         "protocol": protocol,
         "folds": settings.folds,
         "seed": settings.seed,
     }
-    config["data"] |= {"photos": len(loaded.photos), "senders": int(loaded.groups.max()) + 1}
+    config["data"] |= {"photos": len(selection.photos), "senders": int(selection.groups.max()) + 1}
     claim(settings.out, config)
     settle_table(
         settings.out / "folds.csv",
         ("path", "label", "sender", "kids", "fold"),
         [
             (p.path, p.label, p.sender or "", "" if p.kids is None else p.kids, fold)
-            for p, fold in zip(loaded.photos, folds.tolist(), strict=True)
+            for p, fold in zip(selection.photos, folds.tolist(), strict=True)
         ],
         decisive=("path", "sender", "fold"),
     )
-    loaded.manifest.write(settings.out / "manifest.csv")
+    selection.manifest.write(settings.out / "manifest.csv")
+    loaded = load(selection, reporter)
     missing = [fold for fold in range(settings.folds) if not fold_file(settings.out, fold).exists()]
     views = look(copy.deepcopy(network), origin, loaded.pixels, device, reporter) if missing else None
     for fold in missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -102,9 +102,6 @@ def settle(settings: Settings) -> Approach:
         ValueError: there is nothing that could learn, or timm has no such backbone.
         WeightsError: as `load_weights` says.
     """
-    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
-    from clothing_classifier.training.networks import Statistics
-
     approach = settings.approach
     recipe = approach.recipe
     if settings.epochs is not None:
@@ -119,12 +116,12 @@ def settle(settings: Settings) -> Approach:
         recipe = replace(recipe, head_rate=1.0, block_decay=1.0, still=0)
     approach = replace(approach, recipe=recipe)
     # How many classes there are only the photos tell, but nobody shall wait for these to learn that a name is wrong.
-    start(approach, settings, 2, Statistics(IMAGENET_MEAN, IMAGENET_STD))
+    start(approach, settings, 2, None)
     return approach
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Selection:
     """The photos of a run, in the manifest's order.
 
     Attributes:
@@ -134,8 +131,7 @@ class Loaded:
         labels: their classes, by name.
         truth: class numbers, ``int64 [N]``.
         groups: number of each photo's sender; a photo without one is a sender of its own. ``int64 [N]``.
-        resizing: how they were resized.
-        pixels: ``uint8 [N, H, W, 3]``.
+        resizing: how they are resized.
     """
 
     manifest: Manifest
@@ -145,18 +141,26 @@ class Loaded:
     truth: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
     resizing: Resizing
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Selection):
+    """The same with their pixels.
+
+    Attributes:
+        pixels: ``uint8 [N, H, W, 3]``.
+    """
+
     pixels: npt.NDArray[np.uint8]
 
 
-def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
-    """Check the dataset, choose the approach's photos, and load them.
+def select(settings: Settings, approach: Approach, reporter: Reporter) -> Selection:
+    """Check the dataset, and choose the approach's photos.
 
     Raises:
         RunError: the run's folder cannot be made, or lies among the classes' folders.
-        DatasetError, PhotoError: as their rooms say.
+        DatasetError: as its room says.
     """
-    from clothing_classifier.training.pixels import load_pixels
-
     reporter.stage("Checking the photos")
     require_place(settings.out)
     manifest = read_dataset(settings.data, progress=reporter.progress)
@@ -169,27 +173,46 @@ def load(settings: Settings, approach: Approach, reporter: Reporter) -> Loaded:
     truth = np.array([labels.index(photo.label or "") for photo in photos], np.int64)
     groups = number_senders([photo.sender for photo in photos])
     resizing = Resizing(approach.height, approach.width, "pad", _FILL)
+    return Selection(manifest, chosen, photos, labels, truth, groups, resizing)
+
+
+def load(selection: Selection, reporter: Reporter) -> Loaded:
+    """Load the photos' pixels: minutes, before which all shall be asked that can be.
+
+    Raises:
+        PhotoError: as its room says.
+    """
+    from clothing_classifier.training.pixels import load_pixels
+
     reporter.stage("Loading the photos")
-    pixels = load_pixels(manifest.root, photos, resizing, progress=reporter.progress)
-    return Loaded(manifest, chosen, photos, labels, truth, groups, resizing, pixels)
+    known = {field.name: getattr(selection, field.name) for field in fields(selection)}
+    pixels = load_pixels(selection.manifest.root, selection.photos, selection.resizing, progress=reporter.progress)
+    return Loaded(**known, pixels=pixels)
 
 
 def choose_statistics(approach: Approach, pixels: npt.NDArray[np.uint8]) -> Statistics:
-    """Return what the network normalises with.
+    """Return what the network normalises with: what its backbone learned with, or these photos' own.
 
-    A pretrained backbone keeps what it learned with, as timm says; a fresh network gets its training photos' own.
+    Args:
+        approach: what is trained.
+        pixels: what teaches it, ``uint8 [N, H, W, 3]``.
     """
-    from clothing_classifier.training.networks import Statistics
     from clothing_classifier.training.pixels import measure_statistics
 
+    return pretrained_statistics(approach) or measure_statistics(pixels)
+
+
+def pretrained_statistics(approach: Approach) -> Statistics | None:
+    """Return what the approach's backbone learned with, as timm says; ``None`` for a network that starts afresh."""
+    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
+    from clothing_classifier.training.networks import Statistics
+
     if approach.backbone is None:
-        return measure_statistics(pixels)
+        return None
     import timm
 
     known = timm.get_pretrained_cfg(approach.backbone)
     if known is None:  # an architecture of which timm has no weights
-        from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD
-
         return Statistics(IMAGENET_MEAN, IMAGENET_STD)
     (red, green, blue), (red_std, green_std, blue_std) = (
         [round(255 * value, 3) for value in values] for values in (known.mean, known.std)
@@ -197,20 +220,28 @@ def choose_statistics(approach: Approach, pixels: npt.NDArray[np.uint8]) -> Stat
     return Statistics((red, green, blue), (red_std, green_std, blue_std))
 
 
-def start(approach: Approach, settings: Settings, classes: int, statistics: Statistics) -> tuple[Classifying, Origin]:
+def start(
+    approach: Approach, settings: Settings, classes: int, statistics: Statistics | None
+) -> tuple[Classifying, Origin]:
     """Build the approach's network with the weights that it starts from.
+
+    Args:
+        approach: what is built.
+        settings: where the weights come from, and the seed.
+        classes: how many there are.
+        statistics: what it normalises with; ``None`` where that is not known yet, and put in later.
 
     Raises:
         WeightsError, ValueError: as their rooms say.
     """
     import torch
 
-    from clothing_classifier.training.approaches import build
-    from clothing_classifier.training.networks import Pyramid
+    from clothing_classifier.training.approaches import IMAGENET_MEAN, IMAGENET_STD, build
+    from clothing_classifier.training.networks import Pyramid, Statistics
     from clothing_classifier.training.weights import load_weights
 
     torch.manual_seed(settings.seed)
-    network = build(approach, classes, statistics)
+    network = build(approach, classes, statistics or Statistics(IMAGENET_MEAN, IMAGENET_STD))
     features = network.features
     backbone = features.backbone if isinstance(features, Pyramid) else features
     return network, load_weights(backbone, approach.backbone, settings.weights, settings.weights_licence)
@@ -228,7 +259,7 @@ def look(
     return compute_features(network, pixels, device, progress=reporter.progress)
 
 
-def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Statistics | None) -> dict[str, Any]:
+def record(approach: Approach, selection: Selection, origin: Origin, statistics: Statistics | None) -> dict[str, Any]:
     """Return what the configurations of all kinds of runs hold."""
     return {
         "approach": approach.name,
@@ -236,12 +267,12 @@ def record(approach: Approach, loaded: Loaded, origin: Origin, statistics: Stati
         "backbone": approach.backbone,
         # What no recipe ever had is still said, so that runs from when one could have had it go on and are joined.
         "recipe": asdict(approach.recipe) | {"balance": 0.0},
-        "resizing": loaded.resizing.to_dict(),
+        "resizing": selection.resizing.to_dict(),
         "mean": list(statistics.mean) if statistics else None,
         "std": list(statistics.std) if statistics else None,
-        "labels": list(loaded.labels),
+        "labels": list(selection.labels),
         "weights": origin.to_dict(),
-        "data": {"digest": loaded.manifest.digest, "edition": loaded.manifest.edition},
+        "data": {"digest": selection.manifest.digest, "edition": selection.manifest.edition},
         # Left out where it is not so: the configurations of runs from before there was a choice stay the same.
         **({"sides": True} if approach.sides else {}),
     }

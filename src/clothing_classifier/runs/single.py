@@ -45,12 +45,14 @@ from clothing_classifier.runs.folder import (
 from clothing_classifier.runs.judgement import Judgement, read_judgement
 from clothing_classifier.runs.photos import (
     Loaded,
+    Selection,
     Settings,
     SplitChoice,
     choose_statistics,
     load,
     look,
     record,
+    select,
     settle,
     start,
 )
@@ -155,16 +157,16 @@ class _Prepared:
 
 
 def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Prepared:
-    loaded = load(settings, approach, reporter)
-    protocol, parts = _split(loaded, settings)
-    parts = parts[loaded.chosen]
+    selection = select(settings, approach, reporter)
+    protocol, parts = _split(selection, settings)
+    parts = parts[selection.chosen]
     for part in PARTS if protocol != "none" else ():
         if not (parts == part).any():
             raise RunError(f"{settings.data}: the {part} part has no photos; add some, or choose another --split")
-    untaught = sorted({*loaded.labels} - {loaded.labels[number] for number in loaded.truth[parts == "train"]})
+    untaught = sorted({*selection.labels} - {selection.labels[number] for number in selection.truth[parts == "train"]})
     if untaught and protocol != "none":
         raise RunError(f"{settings.data}: the train part has no photos of {', '.join(untaught)}; add some to it")
-    return _Prepared(loaded, parts, protocol)
+    return _Prepared(load(selection, reporter), parts, protocol)
 
 
 def _finish(
@@ -325,8 +327,8 @@ def _measure_file(
     return metrics, rows, interval
 
 
-def _split(loaded: Loaded, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
-    photos = loaded.manifest.kept
+def _split(selection: Selection, settings: Settings) -> tuple[SplitChoice | Literal["none"], npt.NDArray[np.str_]]:
+    photos = selection.manifest.kept
     if settings.crossvals:
         return "none", np.full(len(photos), "train")
     given = [photo.part for photo in photos]
@@ -336,4 +338,4 @@ def _split(loaded: Loaded, settings: Settings) -> tuple[SplitChoice | Literal["n
             raise RunError(f"{settings.data}: has no train, validation and test folders; choose another --split")
         return choice, np.array(given)
     labels, senders = [photo.label or "" for photo in photos], [photo.sender for photo in photos]
-    return choice, split(labels, senders, choice, seed=settings.seed, used=loaded.labels)
+    return choice, split(labels, senders, choice, seed=settings.seed, used=selection.labels)
