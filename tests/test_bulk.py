@@ -18,7 +18,6 @@ from PIL import Image
 from clothing_classifier.bulk import _AHEAD, GROUP, GROUP_ELSEWHERE, Row, find_photos, predict_photos
 from clothing_classifier.card import ModelError
 from clothing_classifier.classifier import Classifier, Prediction
-from clothing_classifier.execution import Choice
 from clothing_classifier.images import PhotoError
 from clothing_classifier.machine import share_cores
 
@@ -141,7 +140,7 @@ def test_photos_are_computed_side_by_side() -> None:
     class Waiting(Classifier):
         """A classifier that computes nothing before another thread is computing as well."""
 
-        provider: Choice = "cpu"
+        on_cores = True
 
         def __init__(self) -> None:
             pass
@@ -157,14 +156,14 @@ def test_photos_are_computed_side_by_side() -> None:
         list(predict_photos(Waiting(), ["a.jpg"] * 2 * GROUP, threads=2))
 
 
-def test_other_providers_are_given_more_at_once(classifier: Classifier, photos: dict[str, str]) -> None:
+def test_a_gpu_is_given_more_at_once(classifier: Classifier, photos: dict[str, str]) -> None:
     sizes: list[int] = []
 
     class Counting(Classifier):
         """The classifier, as if on a GPU."""
 
         def __init__(self) -> None:
-            vars(self).update(vars(classifier) | {"provider": "cuda"})
+            vars(self).update(vars(classifier) | {"on_cores": False})
 
         def compute_probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
             sizes.append(len(pixels))
@@ -183,7 +182,7 @@ def test_each_core_does_photos_of_its_own(cores: int, shares: tuple[int, int]) -
 class Scripted(Classifier):
     """A classifier that does what a function of the path does, and computes nothing."""
 
-    provider: Choice = "cpu"
+    on_cores = True
 
     def __init__(self, look: Callable[[str], object]) -> None:
         self._look = look

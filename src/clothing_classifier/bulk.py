@@ -21,10 +21,10 @@ from clothing_classifier.images import SUFFIXES, SYSTEM_FOLDERS, PhotoError
 from clothing_classifier.machine import share_cores
 
 GROUP: Final = 2
-"""Photos that a CPU computes together: one thread is hardly faster with more, and each takes 25 MB."""
+"""Photos that cores compute together: one thread is hardly faster with more, and each takes 25 MB."""
 
 GROUP_ELSEWHERE: Final = 16
-"""Photos that any other provider computes together."""
+"""Photos that a GPU computes together."""
 
 _AHEAD: Final = 8
 """Groups under way or done, for each worker. Rows keep their order, and a photo may take as long as twenty others: with
@@ -105,7 +105,7 @@ def predict_photos(
     """
     _require_several(photos)
     workers = threads or share_cores()[0]
-    size = GROUP if classifier.provider == "cpu" else GROUP_ELSEWHERE
+    size = GROUP if classifier.on_cores else GROUP_ELSEWHERE
     waiting: deque[Future[list[Row]]] = deque()
     finished: SimpleQueue[Future[list[Row]]] = SimpleQueue()
     under_way, ended = 0, False

@@ -155,6 +155,8 @@ class Classifier:
         self._loaded_with = limits, threshold, threads, provider
         self._session, chosen, refused = _open_session(model, provider, threads or available_cores())
         self.provider: Choice = chosen.name
+        self.on_cores = chosen.on_cores
+        """Whether the CPU's cores compute; each is then fastest with photos of its own."""
         self.refused: Mapping[Choice, str] = refused
         """Why providers are not used that ``auto`` has tried before, by name."""
         self._turn = Lock() if chosen.serial else nullcontext()

@@ -24,9 +24,6 @@ from clothing_classifier.service.uploads import Upload
 BATCH: Final = 8
 """Photos that are computed together, but where each core computes its own: there the first would wait for the last."""
 
-_ON_CORES: Final = ("cpu", "openvino")
-"""The providers with which each core computes its own photos: it is fastest alone, and with one photo at a time."""
-
 _AT_ONCE: Final = 8  # photos of one request, so that a request of many does not delay those of one
 
 
@@ -82,11 +79,10 @@ class Pipeline:
             processes=settings.decoders or min(available_cores(), MOST_WORKERS),
             observe=metrics.decoding.observe,
         )
-        on_cores = classifier.provider in _ON_CORES
-        self._workers = workers if on_cores else 1
+        self._workers = workers if classifier.on_cores else 1
         self.batcher = Batcher(
             self._compute,
-            most=1 if on_cores else BATCH,
+            most=1 if classifier.on_cores else BATCH,
             workers=self._workers,
             coming=lambda: self.decoders.active,
         )
