@@ -284,6 +284,16 @@ def test_few_photos_promise_nothing(small: Path, tmp_path: Path) -> None:
     assert card.data["folds"] == 4, "no more folds than the smallest class has photos"
 
 
+def test_few_photos_of_which_two_are_alike_are_enough(small: Path, tmp_path: Path) -> None:
+    root = draw_classes(tmp_path / "few", photos=4)
+    (root / "bow" / "03.png").unlink()
+    draw(0, 0).save(root / "bow" / "03.jpg", quality=95)
+    train_own(OwnSettings(root, tmp_path / "run", small))
+    rows = read(tmp_path / "run" / "predictions.csv")
+    assert len({row["group"] for row in rows}) == len(rows) - 1 == 11
+    assert len({row["fold"] for row in rows}) == 4, "no more folds than the largest class has photos"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names that are not UTF-8")
 def test_file_names_that_are_not_utf8_survive(small: Path, tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "data", 6)

@@ -687,13 +687,17 @@ def _join(groups: Integers, senders: Sequence[str | None]) -> Integers:
 
 
 def _assign(photos: _Photos, among: npt.NDArray[np.bool_], seed: int) -> Integers:
-    """Give each of the photos its fold: five of them, or as many as the smallest class, or the groups, can fill."""
+    """Give each of the photos its fold: five of them, or as many as the smallest class can fill.
+
+    Where groups stay whole, as many as the largest class and the groups can fill.
+    """
     truth, groups = photos.truth[among], photos.groups[among]
     labels = [photos.labels[number] for number in truth]
     names = [str(group) for group in groups]
     grouped = len(set(names)) < len(names)
     # With few folds of whole groups, all photos of a class are more often in one of them.
-    fewest = len(set(names)) if grouped else int(np.bincount(truth).min())
+    counts = np.bincount(truth)
+    fewest = min(len(set(names)), int(counts.max())) if grouped else int(counts.min())
     folds = min(FOLDS, max(2, fewest))
     for attempt in range(_ATTEMPTS):
         found = assign_folds(labels, names, "sender" if grouped else "random", folds=folds, seed=seed + attempt)
