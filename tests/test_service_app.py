@@ -292,6 +292,8 @@ def test_the_description_has_every_address_and_status(server: Server) -> None:
     statuses = {"200", "400", "403", "408", "413", "415", "421", "422", "500", "503"}
     assert operation["responses"].keys() == statuses
     assert "multipart/form-data" in operation["requestBody"]["content"]
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert names == ["predict", "model", "health", "readiness", "figures"], "so generated clients call their functions"
     text = json.dumps(document)
     for name in re.findall(r"#/components/schemas/(\w+)", text):
         assert name in document["components"]["schemas"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clothing_classifier.service.admission import Admission
 from clothing_classifier.service.guard import Guard, allowed_hosts
@@ -22,7 +22,9 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": scope["method"].encode()})
 
 
-def ask(path: str, settings: Settings, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], Any]:
+def ask(
+    path: str, settings: Settings, app: ASGIApp = hello, /, *, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], Any]:
     """Return status, headers and body of what the guard or the app behind it answers."""
     sent: list[Message] = []
 
@@ -38,7 +40,7 @@ def ask(path: str, settings: Settings, *, method: str = "GET", **headers: str) -
         "path": path,
         "headers": [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()],
     }
-    guard = Guard(hello, settings, {"/v1/model"}, Metrics(), Admission(settings))
+    guard = Guard(app, settings, {"/v1/model"}, Metrics(), Admission(settings))
     asyncio.run(guard(scope, receive, send))
     start, *bodies = sent
     found = {name.decode(): value.decode() for name, value in start["headers"]}
@@ -180,6 +182,15 @@ def test_every_answer_has_strict_headers() -> None:
 
 def test_head_is_answered_as_get() -> None:
     assert ask("/", Settings(), method="HEAD")[2] == b"GET"
+
+
+@pytest.mark.parametrize(("allowed", "told"), [("GET", "GET, HEAD"), ("POST", "POST")])
+def test_head_is_allowed_where_get_is(allowed: str, told: str) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 405, "headers": [(b"allow", allowed.encode())]})
+        await send({"type": "http.response.body"})
+
+    assert ask("/", Settings(), refuse, method="PUT")[1]["allow"] == told
 
 
 def test_a_limit_must_be_above_nothing() -> None:

@@ -99,6 +99,7 @@ class Service:
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
+            generate_unique_id_function=lambda route: route.name,  # how generated clients call their functions
         )
         for error in (Problem, HTTPException, RequestValidationError, Exception):
             app.add_exception_handler(error, self._refuse)

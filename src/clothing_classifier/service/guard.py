@@ -144,6 +144,8 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+            if headers.get("allow") == "GET":
+                headers["Allow"] = "GET, HEAD"
             self._closing = self._unread
             if self._closing or self._admission.stopping:
                 headers["Connection"] = "close"
