@@ -94,9 +94,9 @@ function take(option) {
   chosen(option.dataset.label);
 }
 
-/** Without case, accents, spaces and hyphens: "tshirt" finds "T-Shirt". */
-function fold(text) {
-  return text.normalize("NFKD").toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+/** Without case, accents, spaces and hyphens: "tshirt" finds "T-Shirt". Signs such as emoji stay. */
+export function fold(text) {
+  return text.normalize("NFKD").toLowerCase().replace(/[^\p{L}\p{N}\p{So}]/gu, "");
 }
 
 input.addEventListener("input", fill);

@@ -1,6 +1,6 @@
 /** The page: photos come in, go to the service, and are looked at, put in order, corrected and taken away as a table. */
 
-import { ask, isBeside } from "./chooser.js";
+import { ask, fold, isBeside } from "./chooser.js";
 import { category, createCard, element, guesses, inWords, paint, percent, showHeat, status, verdict } from "./card.js";
 import { toCsv } from "./csv.js";
 import { describe, megabytes } from "./model.js";
@@ -305,10 +305,8 @@ function show(part, wanted) {
 
 const fitsStatus = (photo, wanted = filter.status) => wanted === "all" || status(photo) === wanted;
 const fitsCategory = (photo) => !filter.category || category(photo) === filter.category;
-const fitsText = (photo) => {
-  const text = filter.text.toLowerCase();
-  return !text || [photo.name, category(photo) ?? "", STATUSES[status(photo)] ?? ""].some((words) => words.toLowerCase().includes(text));
-};
+const fitsText = (photo) =>
+  !filter.text || [photo.name, category(photo) ?? "", STATUSES[status(photo)] ?? ""].some((words) => fold(words).includes(filter.text));
 
 /** By what photos stood for when they were last put in order. */
 const ORDERS = {
@@ -747,7 +745,7 @@ $("sure-yes").addEventListener("click", () => {
 
 let searchTimer = 0;
 $("search").addEventListener("input", () => {
-  filter.text = $("search").value.trim();
+  filter.text = fold($("search").value);
   draw();
   clearTimeout(searchTimer);
   searchTimer = setTimeout(sayShown, 500); // once for all letters
@@ -853,7 +851,7 @@ function step(by) {
   const next = beside(by);
   if (!next) return;
   view(next);
-  say(`${next.name}: ${inWords(next)}`);
+  say(inWords(next));
 }
 
 $("viewer-before").addEventListener("click", () => step(-1));

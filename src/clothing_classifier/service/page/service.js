@@ -177,6 +177,9 @@ export class Service {
     if (response.ok && answer?.results?.length === group.length) {
       this.#room = Math.max(ROOM, (load * AHEAD) / (performance.now() - started));
       this.#recovered();
+      const { digest, threshold } = this.#model;
+      const other = answer.model.digest !== digest || answer.model.threshold !== threshold;
+      if (other && !this.#describing) this.#describe(); // the service has come back with another model
       group.forEach((photo, i) => {
         const { error, ...result } = answer.results[i];
         if (error) this.#fail(photo, error.kind, error.reason, AGAIN.has(error.kind));
