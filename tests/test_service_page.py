@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from clothing_classifier import Classifier
+from clothing_classifier.card import ModelCard
 from clothing_classifier.classifier import Prediction
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
@@ -1486,6 +1489,38 @@ def test_nothing_sticks_out(visit: Visit, tmp_path: Path, width: int) -> None:
     wait_until_done(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_names_of_classes_are_read_whole_however_long_they_are(
+    visit: Visit,
+    tmp_path: Path,
+    tiny_graph: onnx.ModelProto,
+    tiny_card: ModelCard,
+    pack_model: Callable[[onnx.ModelProto, str], bytes],
+) -> None:
+    labels = ("Traditional coat for children", "Traditional coat for adults", "Donaudampfschiffskapitänsjacke")
+    figures = {label: {"precision": 1, "recall": 1, "photos": 3} for label in labels}
+    own = replace(tiny_card, labels=labels, metrics={"folds": {"photos": 9, "per_class": figures}}, data={"photos": 9})
+    (tmp_path / "own.onnx").write_bytes(pack_model(tiny_graph, own.to_json()))
+    cut = """all => all
+      .filter(one => one.scrollWidth > one.clientWidth || one.getBoundingClientRect().right > innerWidth)
+      .map(one => one.textContent)"""
+    with serving(0.3, "--model", str(tmp_path / "own.onnx")) as address:
+        for width in (320, 1280):
+            page = visit(address, viewport={"width": width, "height": 900})
+            assert page.locator(".facts p").evaluate_all(cut) == []
+            pick(page, EXAMPLES[0])
+            wait_until_done(page, 1)
+            assert page.locator(".photo .verdict *").evaluate_all(cut) == []
+            focus(page, EXAMPLES[0].name)
+            page.keyboard.press("Space")
+            assert page.locator("#viewer-verdict *, #viewer-evidence-label").evaluate_all(cut) == []
+            page.keyboard.press("Enter")
+            assert page.locator(".option").evaluate_all(cut) == []
+            for key in ("Escape", "Escape"):
+                page.keyboard.press(key)
+            page.get_by_role("button", name="About the model").click()
+            assert page.locator("#model-body, #model-body th").evaluate_all(cut) == []
 
 
 @pytest.mark.parametrize("script", [False, True])
