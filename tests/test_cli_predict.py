@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -290,6 +291,33 @@ def test_wild_file_names_pass_through_the_real_program(tiny_model: Path, photos:
             assert len(out.splitlines()) == len(wanted) + 1
             continue
         assert sorted(found) == wanted
+
+
+@posix
+def test_the_recipe_of_the_readme_sorts_photos_whatever_they_are_called(
+    tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    places = {
+        'a, "b"/1.png': "red",
+        "a/1.png": "red",
+        "line\nbreak.png": "green",
+        os.fsdecode(b"caf\xe9.png"): "blue",
+        "=1 '.png": "grey",
+    }
+    for place, colour in places.items():
+        (tmp_path / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{colour}.png", tmp_path / "photos" / place)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"not a picture")
+    assert finish(start(tiny_model, "photos", "--out", "photos.csv", cwd=tmp_path))[0] == 1
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (recipe,) = [part for part in readme.split("```")[1::2] if "photos.csv" in part and part.startswith("python")]
+    command = [sys.executable, "-c", dedent(recipe.removeprefix("python"))]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = {path.relative_to(tmp_path / "sorted") for path in (tmp_path / "sorted").rglob("*.png")}
+    assert found == {Path("not sure" if colour == "grey" else colour, place) for place, colour in places.items()}
+    assert len(list((tmp_path / "photos").rglob("*.png"))) == len(places) + 1
+    assert b"FileExistsError" in subprocess.run(command, capture_output=True, cwd=tmp_path).stderr
 
 
 @posix
