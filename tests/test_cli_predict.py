@@ -817,12 +817,17 @@ def test_one_photo_is_no_plural(tiny_model: Path, photos: Path) -> None:
     assert predict(tiny_model, photos / "red.png").stderr == "1 photo: 1 sure, 0 not sure, 0 could not be read\n"
 
 
+@posix
 def test_what_is_passed_over_is_said(tiny_model: Path, mixed: Path) -> None:
     assert "Passed over" not in predict(tiny_model, mixed).stderr
     (mixed / "photo.jpg_large").touch()
     assert predict(tiny_model, mixed).stderr.splitlines()[-1] == "Passed over: 1 file without a picture's suffix"
     (mixed / "notes.txt").touch()
     assert predict(tiny_model, mixed).stderr.splitlines()[-1] == "Passed over: 2 files without a picture's suffix"
+    for count, told in ((1, "1 linked folder"), (2, "2 linked folders")):
+        (mixed / f"link {count}").symlink_to(mixed)
+        last = predict(tiny_model, mixed).stderr.splitlines()[-1]
+        assert last == f"Passed over: 2 files without a picture's suffix and {told}"
 
 
 @posix

@@ -165,8 +165,8 @@ def command(
         err=True,
     )
     if passed_over:
-        kinds = (("files", "file", "without a picture's suffix"), ("links", "link", "to folders"))
-        told = " and ".join(f"{counted(passed_over[k], noun)} {rest}" for k, noun, rest in kinds if passed_over[k])
+        kinds = (("files", "file", " without a picture's suffix"), ("links", "linked folder", ""))
+        told = " and ".join(f"{counted(passed_over[k], noun)}{rest}" for k, noun, rest in kinds if passed_over[k])
         click.echo(f"Passed over: {told}", err=True)
     if counts["failed"]:
         sys.exit(1)
