@@ -1449,6 +1449,18 @@ def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
     expect(panel).to_be_hidden()
 
 
+def test_of_many_categories_some_are_named(visit: Visit) -> None:
+    def describe(route: Any) -> None:
+        model = route.fetch().json()
+        model["card"]["labels"] = [f"class {number}" for number in range(300)]
+        route.fulfill(json=model)
+
+    page = visit()
+    page.route("**/v1/model", describe)
+    page.reload()
+    expect(page.locator("#fact-labels")).to_have_text(re.compile(r"One of 300: class 0, .*, class 29 and others\."))
+
+
 def test_what_judged_a_model_is_told_as_its_card_has_it(visit: Visit, tiny_model: Path) -> None:
     with serving(0.5, "--model", str(tiny_model)) as address:
         page = visit(address)

@@ -18,6 +18,7 @@ const STATUSES = {
   failed: "Failed",
 };
 const TOAST = 10e3; // ms
+const NAMED = 30; // categories, before there are photos
 const FEW = 20; // photos, which are soon classified again
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 
@@ -57,7 +58,8 @@ const service = new Service({
     const threshold = model.threshold ?? card.threshold;
     describe($("model-body"), model);
     for (const button of document.querySelectorAll("[data-do=model]")) button.hidden = false;
-    $("fact-labels").textContent = `One of ${card.labels.length}: ${card.labels.join(", ")}.`;
+    const more = card.labels.length > NAMED ? " and others" : "";
+    $("fact-labels").textContent = `One of ${card.labels.length}: ${card.labels.slice(0, NAMED).join(", ")}${more}.`;
     $("fact-threshold").textContent =
       `Where it is less than ${percent(threshold)} confident it says so, and shows its best guesses.`;
     for (const photo of photos) if (!photo.result && !photo.error) tooLarge(photo, limits);
