@@ -70,6 +70,13 @@ def shown(path: Path, model: bytes) -> list[str]:
     return result.stdout.splitlines()
 
 
+def test_the_model_is_named_as_other_commands_name_it(tiny_model: Path) -> None:
+    assert info("--model", tiny_model).stdout == info(tiny_model).stdout
+    twice = info(tiny_model, "--model", tiny_model)
+    assert twice.exit_code == 2
+    assert "name the model once" in twice.stderr
+
+
 def test_several_things_are_told_one_by_one(
     tmp_path: Path, tiny_graph: onnx.ModelProto, tiny_card: ModelCard, pack_model: Pack
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clothing_classifier.cli import measure_width, pad, printable
+from clothing_classifier.cli import measure_width, model_option, pad, printable
 from clothing_classifier.cli.table import describe_entry, wrap
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ _DEPTH = 3
 
 
 @click.command()
-@click.argument("model", required=False, type=click.Path(readable=False))
+@click.argument("file", metavar="[MODEL]", required=False, type=click.Path(readable=False))
+@model_option
 @click.option("--format", "layout", default="text", show_default=True, type=click.Choice(["text", "json"]))
-def command(model: str | None, layout: str) -> None:
+def command(file: str | None, model: str | None, layout: str) -> None:
     """Show the card of MODEL; without it, of the model that ships.
 
     json has the card's own keys, and the file's path, size in bytes and SHA-256 under "file"; under "execution", which
@@ -35,7 +36,9 @@ def command(model: str | None, layout: str) -> None:
     from clothing_classifier.classifier import Classifier
     from clothing_classifier.execution import available
 
-    found = read_model(model)
+    if file is not None and model is not None:
+        raise click.UsageError("name the model once, with --model or without")
+    found = read_model(model if file is None else file)
     digest = hashlib.sha256(found.content).hexdigest()
     try:
         classifier = Classifier(found)
@@ -44,8 +47,8 @@ def command(model: str | None, layout: str) -> None:
         chosen, refused, error = None, {}, str(failed)
     execution = {"provider": chosen, "available": list(available()), "refused": refused, "error": error}
     if layout == "json":
-        file = {"path": str(found.path), "bytes": len(found.content), "sha256": digest}
-        click.echo(json.dumps({"file": file, "execution": execution, **json.loads(found.card.to_json())}, indent=2))
+        facts = {"path": str(found.path), "bytes": len(found.content), "sha256": digest}
+        click.echo(json.dumps({"file": facts, "execution": execution, **json.loads(found.card.to_json())}, indent=2))
         return
     for line in _describe(found, digest, execution):
         click.echo(line)
