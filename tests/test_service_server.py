@@ -340,6 +340,7 @@ def test_a_connection_is_kept_between_requests(service: Service) -> None:
         b"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: rot13\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_a_problem_too(service: Service, request_bytes: bytes) -> None:
@@ -347,6 +348,7 @@ def test_what_is_not_http_is_a_problem_too(service: Service, request_bytes: byte
     assert status in (400, 501)
     assert "application/problem+json" in text
     assert "server:" not in text
+    assert "connection: close" in text
     for header in ("x-content-type-options: nosniff", "content-security-policy: default-src 'none'", "no-store"):
         assert header in text
     assert json.loads(content)["type"] == "/docs#malformed"

@@ -94,6 +94,9 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy that believes the other of them takes a part of the body for the next request (RFC 9112, 6.1).
+            raise Problem("malformed", "The request tells the length of its body in two ways.")
         host = headers.get("host")  # only a client of HTTP/1.0 may leave it out, and no browser does
         if host is not None and not self._goes_by(_host(host)):
             raise Problem(
