@@ -1449,6 +1449,18 @@ def test_the_model_says_how_far_to_trust_it(visit: Visit) -> None:
     expect(panel).to_be_hidden()
 
 
+def test_a_model_that_is_not_known_yet_is_said_to_be(visit: Visit) -> None:
+    page = visit(expected="Failed to load resource")
+    page.route("**/v1/model", lambda route: route.abort())
+    page.reload()
+    page.get_by_role("button", name="About the model").click()
+    panel = page.get_by_role("dialog", name="How far to trust the model")
+    expect(panel).to_contain_text("The service has not told of its model yet")
+    page.unroute("**/v1/model")
+    expect(panel).to_contain_text(Classifier.load().card.name)
+    expect(panel).not_to_contain_text("has not told")
+
+
 def test_of_many_categories_some_are_named(visit: Visit) -> None:
     def describe(route: Any) -> None:
         model = route.fetch().json()

@@ -57,7 +57,6 @@ const service = new Service({
     const { card, limits } = model;
     const threshold = model.threshold ?? card.threshold;
     describe($("model-body"), model);
-    for (const button of document.querySelectorAll("[data-do=model]")) button.hidden = false;
     const more = card.labels.length > NAMED ? " and others" : "";
     $("fact-labels").textContent = `One of ${card.labels.length}: ${card.labels.slice(0, NAMED).join(", ")}${more}.`;
     $("fact-threshold").textContent =
