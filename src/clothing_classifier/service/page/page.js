@@ -583,7 +583,12 @@ function short(photo) {
 }
 
 function choose(photo, typed = "") {
-  if (!service.model) return;
+  if (!service.model) {
+    const words = "There are no categories to choose from before the service answers.";
+    toast(words);
+    say(words);
+    return;
+  }
   const beside = viewed ? $("viewer-verdict") : photo.card;
   ask(photo, { labels: service.model.card.labels, typed, beside, choose: (label) => correct(photo, label) });
 }
