@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clothing_classifier.card import ModelCard
@@ -134,6 +134,7 @@ def test_what_is_no_class_or_no_photo_is_an_error(card: ModelCard) -> None:
 
 
 @given(right=st.integers(0, 300), wrong=st.integers(0, 300))
+@example(right=1, wrong=0)
 @settings(max_examples=50, deadline=None)
 def test_the_interval_of_a_share_is_clopper_and_pearsons(right: int, wrong: int) -> None:
     stats = pytest.importorskip("scipy.stats", reason="needs the extra train")

@@ -11,6 +11,9 @@ from clothing_classifier.evaluation.metrics import (
     expected_calibration_error,
     measure,
     measure_answers,
+    measure_folds,
+    reliability,
+    risk_coverage,
     score,
 )
 
@@ -39,6 +42,93 @@ def test_calibration_error_of_known_cases() -> None:
     even = np.full(4, 0.75)
     assert expected_calibration_error(even, np.array([True, True, True, False])) == 0
     assert expected_calibration_error(even, np.array([True, True, False, False])) == 0.25
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 300))
+@settings(max_examples=30, deadline=None)
+def test_calibration_is_told_by_fifteenths(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet([0.5] * 2, count)
+    probabilities[:2] = [[1, 0]]
+    truth = random.integers(0, 2, count)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    gaps, rows = 0.0, reliability(probabilities, truth)
+    for number in range(15):
+        inside = (confidence >= number / 15) & ((confidence < (number + 1) / 15) | (number == 14))
+        if not inside.any():
+            continue
+        gaps += abs(confidence[inside].sum() - right[inside].sum())
+        wanted = [number / 15, (number + 1) / 15, inside.sum(), confidence[inside].mean(), right[inside].mean()]
+        assert list(rows.pop(0).values()) == pytest.approx(wanted, abs=6e-5)
+    assert not rows
+    assert expected_calibration_error(confidence, right) == pytest.approx(gaps / count, abs=6e-5)
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 250))
+@settings(max_examples=30, deadline=None)
+def test_the_risk_at_each_coverage_is_that_of_the_most_confident_answers(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities, truth = random.dirichlet([0.5] * 3, count), random.integers(0, 3, count)
+    confidence, wrong = probabilities.max(1), probabilities.argmax(1) != truth
+    rows = risk_coverage(probabilities, truth)
+    hundredths = sorted({max(1, round(count * share / 100)) for share in range(1, 101)})
+    assert [row["coverage"] for row in rows] == pytest.approx([number / count for number in hundredths], abs=6e-5)
+    for row in rows:
+        answered = confidence >= row["threshold"] - 6e-5
+        if answered.sum() == round(row["coverage"] * count):  # but for two that are as confident to four decimals
+            assert row["risk"] == pytest.approx(wrong[answered].mean(), abs=6e-5)
+            assert row["threshold"] == pytest.approx(confidence[answered].min(), abs=6e-5)
+        else:
+            assert (np.diff(np.sort(confidence)) < 2e-4).any()
+
+
+def test_the_figures_of_each_class_are_scikit_learns() -> None:
+    sklearn = pytest.importorskip("sklearn.metrics", reason="needs the extra train")
+    random = np.random.default_rng(4)
+    truth, predicted = random.integers(0, 3, 60), random.integers(0, 4, 60)
+    figures = measure_answers(truth, predicted, np.ones(60), "abcde", threshold=0)["per_class"]
+    wanted = sklearn.precision_recall_fscore_support(truth, predicted, labels=range(5), zero_division=0)
+    found = [[row[name] for row in figures.values()] for name in ("precision", "recall", "f1", "photos")]
+    np.testing.assert_allclose(found, wanted, atol=6e-5)
+
+
+def test_an_answer_at_the_threshold_is_sure() -> None:
+    figures = measure_answers(np.array([0, 0]), np.array([0, 1]), np.array([0.8, 0.7999]), "ab", threshold=0.8)
+    assert figures["sure"] == {"share": 0.5, "accuracy": 1.0}
+    none = measure_answers(np.array([0]), np.array([0]), np.array([0.7]), "ab", threshold=0.8)
+    assert none["sure"] == {"share": 0.0, "accuracy": None}, "no answer is neither right nor wrong"
+
+
+def test_folds_are_told_one_by_one_and_by_what_photos_are() -> None:
+    sizes = (4, 5, 19, 20, 99, 100)
+    senders = np.repeat(np.arange(6), sizes)
+    count = len(senders)
+    random = np.random.default_rng(3)
+    truth, folds = random.integers(0, 3, count), np.arange(count) % 3
+    probabilities = random.dirichlet([0.7] * 3, count)
+    kids = [(None, True, False)[number % 4 % 3] for number in range(count)]
+    figures = measure_folds(
+        truth, probabilities, "abc", folds, groups=None, senders=senders, kids=kids, subsets={"ab": ("a", "b")}
+    )
+    right = probabilities.argmax(1) == truth
+    by_fold = [right[folds == fold].mean() for fold in range(3)]
+    assert [row["accuracy"] for row in figures["folds"]] == pytest.approx(by_fold, abs=6e-5)
+    assert figures["mean"]["accuracy"] == pytest.approx(np.mean(by_fold), abs=2e-4)
+    assert figures["std"]["accuracy"] == pytest.approx(np.std(by_fold, ddof=1), abs=2e-4)
+    of_sizes = {name: (row["photos"], row["accuracy"]) for name, row in figures["by"]["sender_size"].items()}
+    ends = {"1-4": (0, 4), "5-19": (4, 28), "20-99": (28, 147), "100 or more": (147, 247)}
+    assert of_sizes == {
+        name: (end - start, pytest.approx(right[start:end].mean(), abs=6e-5)) for name, (start, end) in ends.items()
+    }
+    for name, value in (("unknown", None), ("kids", True), ("adults", False)):
+        chosen = np.array([child is value for child in kids])
+        assert figures["by"]["kids"][name]["photos"] == chosen.sum()
+        assert figures["by"]["kids"][name]["accuracy"] == pytest.approx(right[chosen].mean(), abs=6e-5)
+    inside = truth < 2
+    among = probabilities[inside][:, :2].argmax(1) == truth[inside]
+    assert figures["subsets"]["ab"]["accuracy"] == pytest.approx(among.mean(), abs=6e-5)
+    assert figures["subsets"]["ab_open"]["accuracy"] == pytest.approx(right[inside].mean(), abs=6e-5)
+    assert figures["subsets"]["ab"]["photos"] == inside.sum()
 
 
 def test_measure_tells_classes_intervals_and_what_is_sure() -> None:

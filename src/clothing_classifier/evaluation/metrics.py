@@ -306,7 +306,6 @@ def risk_coverage(probabilities: Floats, truth: Integers) -> list[dict[str, floa
             "threshold": _rounded(confidence[order][count - 1]),
         }
         for count in answered
-        if count <= len(truth)
     ]
 
 
