@@ -107,13 +107,28 @@ def test_senders_that_fail_as_a_whole_make_a_verdict_less_certain(card: ModelCar
     assert (alone["intervals_over"], alone["senders"], alone["promise"]["verdict"]) == ("photos", 1, "broken")
 
 
+def test_a_photo_whose_sender_nobody_knows_is_a_sender_of_its_own(card: ModelCard) -> None:
+    answers = [*named(20, 20), *named(60, 0), *named(0, 20)]
+    known = ["a"] * 60 + ["b"] * 20
+    figures = evaluate(card, answers, [*[None] * 40, *known])
+    assert (figures["intervals_over"], figures["senders"]) == ("senders", 2)
+    assert figures["sure"] == evaluate(card, answers, [*map(str, range(40)), *known])["sure"]
+
+
+def test_an_answer_at_the_threshold_is_sure(card: ModelCard) -> None:
+    sure = evaluate(card, [("red", "red", 0.6), ("green", "red", 0.5999)])["sure"]
+    assert (sure["share"], sure["photos"], sure["right"]) == (0.5, 1, 1)
+
+
 def test_a_threshold_is_told_only_where_there_are_photos_and_mistakes_enough(card: ModelCard) -> None:
-    kept = evaluate(card, [*named(190, 0), *[("green", "red", 0.8)] * 10])["keeping"]
-    assert kept == {"threshold": 0.99, "share": 0.95, "accuracy": 1.0}
+    answers = [*named(190, 0), *[("green", "red", 0.8)] * 10]
+    assert evaluate(card, answers)["keeping"] == {"threshold": 0.99, "share": 0.95, "accuracy": 1.0}
+    less = replace(card, promise={"accuracy": 0.9})
+    assert evaluate(less, answers)["keeping"] == {"threshold": 0.8, "share": 1.0, "accuracy": 0.95}
     assert evaluate(card, named(100, 100))["keeping"]["threshold"] == 0.99
     mixed = evaluate(card, [("red", "red", 0.9), ("green", "red", 0.9)] * 100)["keeping"]
     assert mixed == {"threshold": None, "share": None, "accuracy": None}
-    for few in (named(190, 9), named(179, 20)):
+    for few in (named(191, 9), named(179, 20)):
         assert evaluate(card, few)["keeping"] is None
 
 
@@ -135,6 +150,7 @@ def test_what_is_no_class_or_no_photo_is_an_error(card: ModelCard) -> None:
 
 @given(right=st.integers(0, 300), wrong=st.integers(0, 300))
 @example(right=1, wrong=0)
+@example(right=0, wrong=5)
 @settings(max_examples=50, deadline=None)
 def test_the_interval_of_a_share_is_clopper_and_pearsons(right: int, wrong: int) -> None:
     stats = pytest.importorskip("scipy.stats", reason="needs the extra train")
@@ -154,6 +170,24 @@ def test_photos_that_fail_together_count_as_fewer() -> None:
     # 20 senders, each right in all of its photos or in none, are 20 answers; one is lost with their mean, and three
     # more as 20 senders tell little of how they differ.
     assert share_interval(answers, groups) == pytest.approx(share_interval(np.arange(16) % 4 > 0), abs=0.03)
+
+
+@pytest.mark.parametrize(("senders", "each"), [(4, 3), (5, 40), (90, 2), (150, 3)])
+@pytest.mark.parametrize("alike", [0.9, 0.0])
+def test_the_interval_of_groups_is_korn_and_graubards(senders: int, each: int, alike: float) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra train")
+    random = np.random.default_rng(senders)
+    groups = np.repeat(np.arange(senders), each)
+    answers = np.where(random.random(len(groups)) < alike, (groups % 3 > 0), random.random(len(groups)) < 0.7)
+    count, share = len(groups), answers.mean()
+    totals = np.bincount(groups, answers - share)
+    variance = (totals**2).sum() * senders / (senders - 1) / count**2
+    effect = max(1, variance / (share * (1 - share) / (count - 1)))
+    freedom = stats.t.ppf(0.975, count - 1) / stats.t.ppf(0.975, senders - 1)
+    counted = count / effect * freedom**2
+    hits, misses = share * counted, (1 - share) * counted
+    wanted = [stats.beta.ppf(0.025, hits, misses + 1), stats.beta.ppf(0.975, hits + 1, misses)]
+    assert share_interval(answers, groups) == pytest.approx(wanted, abs=2e-4)
 
 
 @pytest.mark.parametrize(("senders", "each"), [(3, 60), (10, 30)])
