@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy", reason="needs the extra train")
 
 from clothing_classifier.evaluation.metrics import expected_calibration_error
-from clothing_classifier.training.calibration import Promise, choose_threshold, fit_temperature, promise_across
+from clothing_classifier.training.calibration import (
+    Promise,
+    calibrate_folds,
+    choose_threshold,
+    find_sure,
+    fit_calibration,
+    fit_temperature,
+    promise_across,
+    soften,
+)
+from clothing_classifier.training.subspace import doubt
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -45,6 +55,67 @@ def test_a_kept_promise_holds_on_the_photos_it_was_chosen_on(seed: int, count: i
         assert right >= accuracy
     assert promise.share == sure.mean()
     assert promise.measured_accuracy == right
+
+
+def test_each_fold_is_calibrated_by_the_others_and_strange_photos_are_doubted() -> None:
+    random = np.random.default_rng(0)
+    labels, folds = random.integers(0, 3, 300), np.arange(300) % 3
+    logits = random.normal(0, 2, (300, 3)).astype(np.float32)
+    residuals = random.gamma(2, size=300).astype(np.float32)
+    given: list[tuple[bytes, int]] = []
+
+    def fit(logits: np.ndarray, labels: np.ndarray) -> float:
+        given.append((logits.tobytes(), len(labels)))
+        return 1.0 + len(given)
+
+    probabilities, temperatures = calibrate_folds(logits, residuals, labels, folds, fit)
+    assert temperatures == [2.0, 3.0, 4.0]
+    for fold, temperature in enumerate(temperatures):
+        own = folds == fold
+        limit = np.quantile(residuals[~own], 0.9)
+        assert given[fold] == (doubt(logits[~own], residuals[~own], limit).tobytes(), 200)
+        wanted = softmax(doubt(logits[own], residuals[own], limit) / temperature)
+        np.testing.assert_allclose(probabilities[own], wanted, rtol=1e-5)
+    found = fit_calibration(logits, residuals, labels)
+    assert found.temperature == fit_temperature(doubt(logits, residuals, found.limit), labels)
+
+
+def test_logits_of_any_size_have_a_softmax() -> None:
+    np.testing.assert_array_equal(soften(np.array([[5000.0, 0.0], [-5000.0, -5000.0]])), [[1, 0], [0.5, 0.5]])
+
+
+def test_a_threshold_is_chosen_without_the_photos_that_it_judges() -> None:
+    random = np.random.default_rng(0)
+    truth, folds = random.integers(0, 3, 90), np.arange(90) % 3
+    probabilities = random.dirichlet([0.5] * 3, 90)
+
+    def choose(probabilities: np.ndarray, truth: np.ndarray, folds: np.ndarray) -> float:
+        return {(1, 2): 0.5, (0, 2): 2.0, (0, 1): float(probabilities[0].max())}[tuple(np.unique(folds).tolist())]
+
+    sure = find_sure(probabilities, truth, folds, choose)
+    best = probabilities.max(1)
+    assert (sure == np.select([folds == 0, folds == 1], [best >= 0.5, False], best >= best[0])).all()
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(30, 200), accuracy=st.sampled_from([0.5, 0.8, 0.97]))
+@settings(max_examples=60, deadline=None)
+def test_no_lower_threshold_keeps_the_promise(seed: int, count: int, accuracy: float) -> None:
+    random = np.random.default_rng(seed)
+    best = random.integers(50, 100, count) / 100  # coarse, so that several photos are as probable
+    probabilities = np.stack([best, 1 - best], 1)
+    labels = (random.random(count) > best + random.choice([-0.2, 0.0])).astype(np.int64)
+
+    def right(threshold: float) -> float:
+        return float((labels == 0)[best >= threshold].mean())
+
+    promise = choose_threshold(probabilities, labels, accuracy)
+    enough = [threshold for threshold in np.unique(best) if (best >= threshold).sum() >= 30]
+    keeping = [threshold for threshold in enough if right(threshold) >= accuracy]
+    assert promise.kept == bool(keeping)
+    if keeping:
+        assert promise.threshold == pytest.approx(min(keeping), abs=1e-4)
+    else:
+        assert right(promise.threshold) == max(map(right, enough))
 
 
 def test_a_promise_is_kept_only_if_other_photos_show_it() -> None:
