@@ -48,6 +48,7 @@ def test_a_kept_promise_holds_on_the_photos_it_was_chosen_on(seed: int, count: i
     probabilities = softmax(random.normal(0, 3, (count, 4)))
     labels = np.where(random.random(count) < 0.8, probabilities.argmax(1), random.integers(0, 4, count))
     promise = choose_threshold(probabilities, labels, accuracy)
+    assert promise.threshold == round(promise.threshold, 4), "as it is told"
     sure = probabilities.max(1) >= promise.threshold
     right = (probabilities.argmax(1) == labels)[sure].mean()
     assert sure.sum() >= min(30, count)
@@ -125,6 +126,27 @@ def test_a_promise_is_kept_only_if_other_photos_show_it() -> None:
     assert not promise.judged(0.0, None, 50).kept
     assert not promise.judged(0.6, 1.0, 48).kept, "29 answers"
     assert not replace(promise, kept=False).judged(0.6, 0.99, 50).kept
+
+
+def draw(answers: list[tuple[int, int, float, bool]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities, truth and folds of so many photos each: count, fold, probability, whether it is right."""
+    counts = [count for count, *_ in answers]
+    folds, best, right = (np.repeat([row[place] for row in answers], counts) for place in (1, 2, 3))
+    return np.stack([best, 1 - best], 1), 1 - right.astype(np.int64), folds
+
+
+def test_a_promise_that_all_photos_keep_but_not_the_folds_is_not_kept() -> None:
+    given = draw([(60, 0, 0.9, True), (40, 0, 0.99, True), (50, 1, 0.95, True), (50, 1, 0.95, False)])
+    assert choose_threshold(*given[:2], 0.99).kept
+    promise = promise_across(*given)
+    assert (promise.kept, promise.measured_accuracy) == (False, round(90 / 140, 4))
+
+
+def test_a_promise_of_fewer_answers_than_prove_anything_is_not_kept() -> None:
+    given = draw([(15, 0, 0.999, True), (14, 1, 0.999, True), (1, 2, 0.99, True), (40, 2, 0.6, False)])
+    assert choose_threshold(*given[:2], 0.99).kept, "thirty answers, and all right"
+    promise = promise_across(*given)
+    assert (promise.kept, promise.measured_accuracy, promise.share) == (False, 1.0, round(29 / 70, 4))
 
 
 def test_few_photos_show_nothing_however_right() -> None:

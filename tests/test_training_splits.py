@@ -46,6 +46,21 @@ def test_split_gives_five_sevenths_for_training() -> None:
     assert set(split(labels, senders, "sender", seed=0).tolist()) == set(PARTS)
 
 
+def test_the_first_fold_is_the_test_part_and_the_second_the_validation_part() -> None:
+    labels, senders = make_data(3)
+    held_out = assign_folds(labels, senders, "random", folds=7, seed=5)
+    wanted = [("test", "validation")[fold] if fold < 2 else "train" for fold in held_out]
+    assert split(labels, senders, "random", seed=5).tolist() == wanted
+    assert split(labels, senders, "random", seed=6).tolist() != wanted
+
+
+def test_as_many_photos_of_a_class_or_senders_as_folds_are_enough() -> None:
+    labels, senders = ["a"] * 7 + ["b"] * 7, [str(number % 7) for number in range(14)]
+    for protocol in ("random", "sender"):
+        held_out = assign_folds(labels, senders, protocol, folds=7, seed=0)  # type: ignore[arg-type]
+        assert (np.bincount(held_out) == 2).all()
+
+
 def test_a_photo_without_a_sender_is_a_sender_of_its_own() -> None:
     labels = ["a", "b"] * 50
     senders: list[str | None] = ["one"] * 20 + [None] * 80
