@@ -142,6 +142,12 @@ def test_a_promise_that_all_photos_keep_but_not_the_folds_is_not_kept() -> None:
     assert (promise.kept, promise.measured_accuracy) == (False, round(90 / 140, 4))
 
 
+def test_one_fold_alone_aims_at_the_promise_itself() -> None:
+    first = [(98, 0, 0.9, True), (2, 0, 0.9, False), (40, 0, 0.99, True), (30, 0, 0.6, False)]
+    promise = promise_across(*draw([*first, (100, 1, 0.9, True)]))
+    assert promise.share == round(240 / 270, 4), "what is at 0.9 is right as often as promised, but in no 99 %"
+
+
 def test_a_promise_of_fewer_answers_than_prove_anything_is_not_kept() -> None:
     given = draw([(15, 0, 0.999, True), (14, 1, 0.999, True), (1, 2, 0.99, True), (40, 2, 0.6, False)])
     assert choose_threshold(*given[:2], 0.99).kept, "thirty answers, and all right"

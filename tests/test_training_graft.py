@@ -185,6 +185,13 @@ def test_what_is_no_graph_and_a_head_of_another_size_are_refused(tiny_graph: onn
         graft(tiny_graph.SerializeToString(), *draw_head(4, 5), COLOURS)
 
 
+def test_what_is_no_number_is_refused(tiny_graph: onnx.ModelProto) -> None:
+    weight, bias = draw_head(2, 3)
+    weight[0, 0] = np.nan
+    with pytest.raises(GraftError, match=r"probabilities is not what it should be \(it differs by nan"):
+        graft(tiny_graph.SerializeToString(), weight, bias, COLOURS)
+
+
 def test_the_check_can_refuse(tiny_graph: onnx.ModelProto) -> None:
     base = tiny_graph.SerializeToString()
     weight, bias = draw_head(4, 3)

@@ -40,6 +40,27 @@ def test_it_is_logistic_regression_on_standardised_features() -> None:
     assert (head.compute_logits(fresh).argmax(1) == truth).mean() > 0.7
 
 
+def test_each_view_of_a_photo_teaches_with_its_label() -> None:
+    features, labels = draw(150, 0, spread=2.0)
+    other = features + np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
+    head = fit_head([features, other], labels, np.arange(150), CLASSES)
+    both = np.concatenate([features, other])
+    standard = (both - head.centre) / head.spread
+    peer = LogisticRegression(C=1 / (300 * head.strength), max_iter=1000).fit(standard, np.tile(labels, 2))
+    ours, theirs = head.compute_logits(both), peer.decision_function(standard)
+    np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True), atol=0.02)
+
+
+def test_a_feature_that_is_always_zero_tells_nothing() -> None:
+    features, labels = draw(60, 0)
+    features[:, 2] = 0
+    head = fit_head([features], labels, np.arange(60), CLASSES)
+    told = head.compute_logits(features)
+    assert np.isfinite(told).all()
+    features[:, 2] = 3
+    np.testing.assert_allclose(head.compute_logits(features), told, atol=1e-4)
+
+
 @given(seed=st.integers(0, 999), strength=st.sampled_from([0.0, *STRENGTHS]))
 @settings(max_examples=20, deadline=None)
 def test_the_gradient_is_the_losses_slope(seed: int, strength: float) -> None:

@@ -8,10 +8,10 @@ pytest.importorskip("onnx", reason="needs the extra own")
 
 import onnx
 import onnxruntime
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from clothing_classifier.card import read_model
-from clothing_classifier.training.packing import store_in_half
+from clothing_classifier.card import ModelCard, read_model
+from clothing_classifier.training.packing import pack, store_in_half
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,37 @@ def test_what_float16_cannot_hold_stays(graph: onnx.ModelProto) -> None:
     kept = {tensor.name: tensor.data_type for tensor in store_in_half(large).graph.initializer}
     assert kept[name] == onnx.TensorProto.FLOAT
     assert onnx.TensorProto.FLOAT16 in kept.values()
+
+
+def test_weights_that_are_few_or_in_double_precision_stay() -> None:
+    random = np.random.default_rng(0)
+    weights = {
+        "large": random.normal(size=(32, 32)).astype(np.float32),
+        "small": random.normal(size=(32, 31)).astype(np.float32),
+        "double": random.normal(size=(31, 64)),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["given", "large"], ["first"]),
+        helper.make_node("MatMul", ["first", "small"], ["second"]),
+        helper.make_node("Cast", ["second"], ["third"], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", ["third", "double"], ["result"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "three",
+        [helper.make_tensor_value_info("given", TensorProto.FLOAT, [1, 32])],
+        [helper.make_tensor_value_info("result", TensorProto.DOUBLE, [1, 64])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    halved = store_in_half(model)
+    onnx.checker.check_model(halved, full_check=True)
+    kept = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
+    assert kept == {"large.half": TensorProto.FLOAT16, "small": TensorProto.FLOAT, "double": TensorProto.DOUBLE}
+
+
+def test_a_file_is_the_same_in_whatever_order_its_photos_are_named(
+    tiny_graph: onnx.ModelProto, tiny_card: ModelCard
+) -> None:
+    first, second = "ab" * 32, "01" * 32
+    assert pack(tiny_graph, tiny_card, [first, second, first]) == pack(tiny_graph, tiny_card, [second, first[:12]])

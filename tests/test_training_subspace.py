@@ -83,6 +83,7 @@ def test_few_photos_or_features_span_fewer_dimensions(count: int, size: int, dim
 def test_the_limit_lets_the_familiar_share_be() -> None:
     residuals = np.random.default_rng(6).gamma(3, size=5000).astype(np.float32)
     assert (residuals <= choose_limit(residuals)).mean() == pytest.approx(FAMILIAR, abs=1e-3)
+    assert choose_limit(np.zeros(9, np.float32)) > 0, "photos that are all alike"
 
 
 @given(

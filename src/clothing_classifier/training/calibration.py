@@ -253,6 +253,6 @@ def _choose_aim(probabilities: Floats, truth: Integers, folds: Integers) -> floa
             return choose_threshold(probabilities, truth, aim).threshold
 
         sure = find_sure(probabilities, truth, folds, choose)
-        if sure.any() and right[sure].mean() >= PROMISE:
+        if right[sure].mean() >= PROMISE:
             break
     return aim
