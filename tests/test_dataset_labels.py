@@ -107,6 +107,14 @@ def test_what_predict_says_is_not_yet_known_to_be_true(folder: Path) -> None:
     assert (labels(judged), judged.guessed) == ({"a.jpg": "Hat"}, 0)
 
 
+def test_what_the_page_says_is_counted_whatever_classes_are_called(folder: Path) -> None:
+    header = "name,answer,label,probability,sure,corrected,error"
+    rows = "a.jpg,'-Kilt,'-Kilt,0.9,true,false,\nb.jpg,Hat,'-Kilt,0.9,true,true,\nc.jpg,'-Kilt,'-Kilt,0.9,true,true,\n"
+    listing = read(folder, f"{header}\n{rows}")
+    assert labels(listing) == {"a.jpg": "-Kilt", "b.jpg": "Hat", "c.jpg": "-Kilt"}
+    assert listing.guessed == 1, "the others a person has named"
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")
 def test_the_page_writes_what_is_read(folder: Path) -> None:
     names = ["a.jpg", "=1+1.jpg", "'b.jpg", 'c",;\n.jpg', "unsure.jpg", "named.jpg", "broken.jpg"]

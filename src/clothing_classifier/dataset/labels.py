@@ -155,10 +155,11 @@ def _read(table: Path) -> Iterator[tuple[int, Photo, bool]]:
                     )
                 path, label = (cells[n] if n < len(cells) else "" for n in (photo_column, label_column))
                 values = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+                said = values.get("label", "")
                 if of_page:
-                    path, label = _GUARDED.sub("", path, count=1), _GUARDED.sub("", label, count=1)
+                    path, label, said = (_GUARDED.sub("", cell, count=1) for cell in (path, label, said))
                 label = label.strip()
-                unchanged = label == values.get("label") and values.get("corrected", "").casefold() not in YES
+                unchanged = label == said.strip() and values.get("corrected", "").casefold() not in YES
                 dropped = values.get("dropped", "") or ("" if label else "no label")
                 yield (
                     line,
