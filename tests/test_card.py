@@ -202,6 +202,15 @@ def test_a_second_seal_is_refused(tiny_model: Path) -> None:
         verify(model.SerializeToString(), "m")
 
 
+def test_no_entry_may_be_there_twice(tiny_graph: onnx.ModelProto) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(tiny_graph)
+    for key, value in ((DIGEST_KEY, "0" * 64), (CARD_KEY, "{}"), (CARD_KEY, "{}")):
+        model.metadata_props.add(key=key, value=value)
+    with pytest.raises(ValueError, match="card' is there twice"):
+        seal(model.SerializeToString())
+
+
 def test_a_newer_format_is_named_even_if_its_card_has_other_fields(
     tiny_graph: onnx.ModelProto, pack_model: Pack
 ) -> None:
@@ -265,6 +274,18 @@ def test_a_model_that_would_read_other_files_is_refused(
     hide(model)
     with pytest.raises(ModelError, match=r"^m: keeps weights in other files, which is refused"):
         read_card(pack_model(model, tiny_card.to_json()), "m")
+
+
+@pytest.mark.parametrize(
+    ("location", "external"), [(b"\0", False), (b"\x80\0", False), (b"\1", True), (b"\x81\0", True), (b"\x80\1", True)]
+)
+def test_a_number_may_be_written_longer_than_it_needs(
+    tiny_graph: onnx.ModelProto, location: bytes, external: bool
+) -> None:
+    tensor = b"\x70" + location  # its data_location
+    graph = b"\x2a%c%s" % (len(tensor), tensor)
+    more = b"\x3a%c%s" % (len(graph), graph)
+    assert card_room._has_external_data(tiny_graph.SerializeToString() + more) == external
 
 
 def test_the_search_for_external_data_knows_all_ways_to_a_tensor() -> None:
