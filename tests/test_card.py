@@ -202,6 +202,21 @@ def test_a_second_seal_is_refused(tiny_model: Path) -> None:
         verify(model.SerializeToString(), "m")
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"\0\0", "not a protobuf message"),
+        (b"\xba\x80\x80\x80\x10\0", "not a protobuf message"),  # field 7, and a bit that does not fit into 32
+        (b"\x08" + b"\x80" * 10 + b"\0", "number that does not end"),
+        (b"\x72\2\x0a\5" + b"\x08\1" * 9, "ends early"),  # a key that is longer than its entry
+        (b"\x73", "not a protobuf message of ONNX"),
+    ],
+)
+def test_what_other_readers_may_read_in_another_way_is_no_model(message: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        card_room._metadata(message)
+
+
 def test_no_entry_may_be_there_twice(tiny_graph: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(tiny_graph)
