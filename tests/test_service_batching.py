@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from threading import Event
 
@@ -101,6 +102,35 @@ def test_who_went_away_is_not_computed() -> None:
     asyncio.run(check())
 
 
+@pytest.mark.parametrize("item", [2, 13])
+def test_who_goes_away_while_the_batch_is_computed_takes_no_other_along(item: int) -> None:
+    async def check() -> None:
+        compute = Recorder(hold=True)
+        batcher = Batcher(compute, most=1)
+        batcher.start()
+        gone = asyncio.create_task(batcher.submit(item))
+        await until(lambda: compute.batches)
+        gone.cancel()
+        await asyncio.sleep(0)
+        compute.go_on.set()
+        assert await asyncio.wait_for(batcher.submit(3), 5) == 6
+        await batcher.stop()
+
+    asyncio.run(check())
+
+
+def test_a_full_batch_waits_for_nothing() -> None:
+    async def check() -> None:
+        compute = Recorder()
+        batcher = Batcher(compute, most=2, coming=lambda: 1, linger=3600)
+        batcher.start()
+        both = asyncio.gather(batcher.submit(1), batcher.submit(2))
+        assert list(await asyncio.wait_for(both, 5)) == [2, 4]
+        await batcher.stop()
+
+    asyncio.run(check())
+
+
 def test_a_failure_is_told_to_all_of_its_batch_and_the_next_goes_on() -> None:
     async def check() -> None:
         batcher = Batcher(Recorder(), most=4, coming=lambda: 1, linger=0.05)
@@ -124,6 +154,22 @@ def test_stopping_lets_nobody_wait_for_ever() -> None:
         await batcher.stop()
         _, waiting = await asyncio.wait(tasks, timeout=5)
         assert not waiting
+
+    asyncio.run(check())
+
+
+def test_what_is_computed_when_it_stops_is_not_waited_for() -> None:
+    async def check() -> None:
+        compute = Recorder(hold=True)
+        batcher = Batcher(compute, most=1)
+        batcher.start()
+        task = asyncio.create_task(batcher.submit(1))
+        await until(lambda: compute.batches)
+        threading.Timer(0.05, compute.go_on.set).start()  # threads end with what they are at
+        await batcher.stop()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
+        assert not any(thread.name.startswith("model") for thread in threading.enumerate())
 
     asyncio.run(check())
 

@@ -9,12 +9,14 @@ import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
 from clothing_classifier.service.admission import Admission
 from clothing_classifier.service.problems import Problem
 from clothing_classifier.service.settings import Settings
 from clothing_classifier.service.uploads import Upload, Uploads, read_uploads
 
+DEFAULT = Settings()
 SMALL = Settings(bytes=100, request_bytes=2000, files=3, held_bytes=3000)
 
 
@@ -83,6 +85,30 @@ def test_a_file_over_the_limit_is_dropped_and_the_others_stay() -> None:
     files = read([*form, END], **FORM).files
     assert [len(file.content) for file in files] == [100, 0, 0]
     assert [file.trouble and file.trouble.kind for file in files] == [None, "too-large", "unreadable"]
+
+
+def test_a_photo_as_large_as_allowed_is_taken() -> None:
+    assert read([b"x" * 60, b"x" * 40]).files == [Upload("photo", b"x" * 100)]
+    assert read([b"x" * 100], content_length="100").files == [Upload("photo", b"x" * 100)]
+
+
+def test_a_file_over_the_limit_is_dropped_however_it_comes() -> None:
+    chunks = [part(b"x" * 60, 'name="photos"; filename="a"')[:-2], b"x" * 41, b"x" * 9, b"\r\n", END]
+    (file,) = read(chunks, **FORM).files
+    assert (file.content, file.trouble and file.trouble.kind) == (b"", "too-large")
+
+
+def test_a_part_has_no_head_but_its_own() -> None:
+    form = [part(b"1", 'name="photos"; filename="a"'), b"--cut\r\nX-Note: none\r\n\r\n2\r\n", END]
+    assert read(form, **FORM).files == [Upload("a", b"1")]
+    shouted = part(b"1", 'name="photos"; filename="a"').replace(b"Content-Disposition", b"CONTENT-DISPOSITION")
+    assert read([shouted, END], **FORM).files == [Upload("a", b"1")]
+
+
+def test_so_many_fields_may_stand_beside_the_photos() -> None:
+    settings = Settings(bytes=100, request_bytes=10**6, files=3)
+    form = [*[part(b"", 'name="x"')] * 64, *[part(b"1", 'name="photos"; filename="a"')] * 3, END]
+    assert len(read(form, settings, **FORM).files) == 3
 
 
 def test_what_follows_the_end_of_a_form_means_nothing() -> None:
@@ -177,6 +203,47 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Problem) as caught:
         asyncio.run(run())
     assert caught.value.kind == "too-slow"
+
+
+def wait_for_the_rest(first: bytes, seconds: float) -> Uploads:
+    """Read a body whose end comes so many seconds after its beginning."""
+    coming = [(0.0, first, True), (seconds, b"", False)]
+
+    async def receive() -> dict[str, Any]:
+        pause, body, more = coming[0]
+        await asyncio.sleep(pause)
+        coming.pop(0)
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def run() -> Uploads:
+        admission = Admission(DEFAULT)
+        with admission.body() as hold:
+            return await read_uploads(Request({"type": "http", "headers": []}, receive), DEFAULT, admission, hold)
+
+    return asyncio.run(run())
+
+
+def test_a_body_earns_time_by_what_has_come_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clothing_classifier.service.uploads._PATIENCE", 0.05)
+    assert len(wait_for_the_rest(bytes(64 * 2**10), 0.2).files[0].content) == 64 * 2**10
+    with pytest.raises(Problem) as caught:
+        wait_for_the_rest(b"x", 0.3)
+    assert caught.value.kind == "too-slow"
+
+
+def test_a_body_whose_sender_went_away_is_no_photo() -> None:
+    coming = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    async def run() -> None:
+        admission = Admission(SMALL)
+        with admission.body() as hold:
+            await read_uploads(Request({"type": "http", "headers": []}, receive), SMALL, admission, hold)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(run())
 
 
 @given(
