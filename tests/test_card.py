@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -125,6 +126,18 @@ def test_a_wrong_field_is_named(tiny_card: ModelCard, field: str, value: Any) ->
         ModelCard.from_json(text)
 
 
+def test_numbers_that_are_none_are_refused(tiny_card: ModelCard) -> None:
+    for field in ("threshold", "temperature"):
+        for value in (math.inf, math.nan):
+            with pytest.raises(ValueError, match=f"^{field} must be "):
+                dataclasses.replace(tiny_card, **{field: value})  # type: ignore[arg-type]
+    known = json.loads(tiny_card.to_json())
+    with pytest.raises(ValueError, match=r"^NaN is not JSON$"):
+        ModelCard.from_json(json.dumps(known | {"metrics": {"accuracy": math.nan}}))
+    with pytest.raises(ValueError, match=r"^temperature must be "):
+        ModelCard.from_json(tiny_card.to_json().replace('"temperature": 1.5', '"temperature": 1e999'))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"threshold": NaN}', "[" * 100_000])
 def test_text_that_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -215,6 +228,11 @@ def test_a_second_seal_is_refused(tiny_model: Path) -> None:
 def test_what_other_readers_may_read_in_another_way_is_no_model(message: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         card_room._metadata(message)
+
+
+def test_an_entry_without_a_value_is_empty() -> None:
+    message = b"\x72\5\x0a\3abc"
+    assert message[card_room._metadata(message)["abc"]] == b""
 
 
 def test_no_entry_may_be_there_twice(tiny_graph: onnx.ModelProto) -> None:
@@ -337,6 +355,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sockets and pipes in folders are of POSIX")
+def test_what_is_larger_than_any_model_is_not_read(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = tiny_model.stat().st_size
+    monkeypatch.setattr(card_room, "_LARGEST_FILE", size)
+    assert read_model(tiny_model).card
+    monkeypatch.setattr(card_room, "_LARGEST_FILE", size - 1)
+    with pytest.raises(ModelError, match="is larger than any ONNX file can be"):
+        read_model(tiny_model)
+
+
 def test_what_is_not_a_regular_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.onnx")
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from clothing_classifier.card import PHOTOS_KEY, ModelCard, read_model
+from clothing_classifier.card import PHOTOS_KEY, ModelCard, ModelFile, read_model
 from clothing_classifier.training.packing import pack, store_in_half
 
 
@@ -93,6 +95,7 @@ def test_the_photos_are_named_once_each_and_in_an_order_that_says_nothing(
     tiny_graph: onnx.ModelProto, tiny_card: ModelCard
 ) -> None:
     photos = [f"{number:02}" * 32 for number in (31, 4, 15, 92, 65, 35, 89, 79, 32, 38)]
-    model = onnx.load_model_from_string(pack(tiny_graph, tiny_card, [*photos, photos[3], photos[5][:12]]))
-    told = {entry.key: entry.value for entry in model.metadata_props}[PHOTOS_KEY]
+    content = pack(tiny_graph, tiny_card, [*photos, photos[3], photos[5][:12]])
+    assert ModelFile(Path("m"), content, tiny_card).read_photos() == {photo[:12] for photo in photos}
+    told = {entry.key: entry.value for entry in onnx.load_model_from_string(content).metadata_props}[PHOTOS_KEY]
     assert told == "".join(sorted(photo[:12] for photo in photos))
