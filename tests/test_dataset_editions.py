@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clothing_classifier.dataset import DatasetError, Manifest, Photo
-from clothing_classifier.dataset.editions import Listing, list_photos
+from clothing_classifier.dataset.editions import Listing, is_published, list_photos
 
 HEADER = "image,sender_id,label,kids\n"
 TABLE = HEADER + "a,7,Dress,False\nb,8,T-Shirt,True\n"
@@ -157,16 +157,34 @@ def test_every_reason_against_a_row_is_told(tmp_path: Path) -> None:
     assert listing.repeated == 2
     assert listing.missing == ("(no name, line 14)", "gone")
     assert listing.without_row == ()
+    assert labels(listing)["images/torn.jpg"] is None, "neither is what it shows"
     again = listing.photos[0]
     assert (again.path, again.label, again.kids) == ("images/again.jpg", "Dress", True)
 
 
+def test_the_first_row_that_names_a_sender_does(tmp_path: Path) -> None:
+    table = f"{HEADER}a,,Dress,\na,7,Dress,\na,8,Dress,\n"
+    assert list_photos(lay(tmp_path, "images/a.jpg", table=table)).photos[0].sender == "7"
+
+
+def test_which_editions_are_published(tmp_path: Path) -> None:
+    found = [
+        list_photos(lay(tmp_path / "a", "images/a.jpg", table=TABLE)),
+        list_photos(lay(tmp_path / "b", "images_original/a.jpg", table=TABLE)),
+        list_photos(lay(tmp_path / "c", "train/dress/1.jpg", "test/hat/2.jpg")),
+        list_photos(lay(tmp_path / "d", "train/dress/1.jpg", "test/blazer/2.jpg")),
+        list_photos(lay(tmp_path / "e", "dress/1.jpg")),
+    ]
+    assert [is_published(listing.edition) for listing in found] == [True, True, True, False, False]
+    assert not is_published(None)
+
+
 def test_files_are_matched_by_their_full_name_first(tmp_path: Path) -> None:
     table = f"{HEADER}a,1,Dress,\na.png,2,Hat,\nb,3,Skirt,\nv1.2,4,Polo,\n"
-    listing = list_photos(
-        lay(tmp_path, "images/a.jpg", "images/a.png", "images/b.WEBP", "images/v1.2.jpg", table=table)
-    )
+    names = ("a.avif", "a.jpg", "a.png", "b.WEBP", "v1.2.jpg")
+    listing = list_photos(lay(tmp_path, *(f"images/{name}" for name in names), table=table))
     assert labels(listing) == {
+        "images/a.avif": None,
         "images/a.jpg": "Dress",
         "images/a.png": "Hat",
         "images/b.WEBP": "Skirt",
@@ -367,6 +385,16 @@ def test_a_part_beside_classes_is_not_taken_for_one_of_them(tmp_path: Path) -> N
     root = lay(tmp_path, "train/sari/1.jpg", "extra/sari/2.jpg")
     with pytest.raises(DatasetError, match=r"train/ holds folders like a part of the data.*call the parts train"):
         list_photos(root)
+
+
+def test_a_class_may_be_called_like_a_part_or_like_a_folder_of_the_published_editions(tmp_path: Path) -> None:
+    names = ("images/1.jpg", "sari/2.jpg", "test/3.jpg", "test/more/4.jpg")
+    assert labels(list_photos(lay(tmp_path, *names))) == {name: name.partition("/")[0] for name in names}
+
+
+def test_photos_beside_a_folder_are_not_passed_by(tmp_path: Path) -> None:
+    listing = list_photos(lay(tmp_path, "1.jpg", "all/sari/2.jpg", "all/kilt/3.jpg"))
+    assert (listing.root, listing.ignored) == (tmp_path, ("1.jpg",))
 
 
 def test_one_name_in_two_spellings_of_file_systems_is_one_class(tmp_path: Path) -> None:

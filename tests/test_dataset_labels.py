@@ -107,6 +107,22 @@ def test_what_predict_says_is_not_yet_known_to_be_true(folder: Path) -> None:
     assert (labels(judged), judged.guessed) == ({"a.jpg": "Hat"}, 0)
 
 
+def test_what_contradicts_itself_is_no_answer_of_a_model(folder: Path) -> None:
+    header = "path,label,probability,sure,error"
+    listing = read(folder, f"{header}\na.jpg,Hat,0.9,true,\na.jpg,Dress,0.4,false,\nb.jpg,Hat,0.9,true,\n")
+    assert (labels(listing), listing.guessed) == ({"a.jpg": None, "b.jpg": "Hat"}, 1)
+
+
+def test_only_the_page_puts_apostrophes_before_names(folder: Path) -> None:
+    listing = read(folder, "path,truth\n'=a.jpg,'-Kilt\na.jpg,Hat\n")
+    assert labels(listing) == {"'=a.jpg": "'-Kilt", "a.jpg": "Hat"}
+
+
+def test_what_says_nothing_is_passed_over(folder: Path) -> None:
+    listing = read(folder, "sep=?,note,path,truth,note\n,x,a.jpg,Hat,y,,\n ,,,,\n")
+    assert (labels(listing), listing.rows, listing.missing) == ({"a.jpg": "Hat"}, 1, ())
+
+
 def test_what_the_page_says_is_counted_whatever_classes_are_called(folder: Path) -> None:
     header = "name,answer,label,probability,sure,corrected,error"
     rows = "a.jpg,'-Kilt,'-Kilt,0.9,true,false,\nb.jpg,Hat,'-Kilt,0.9,true,true,\nc.jpg,'-Kilt,'-Kilt,0.9,true,true,\n"

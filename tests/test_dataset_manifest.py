@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import random
 import sys
 import unicodedata
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clothing_classifier.dataset import DatasetError, Manifest, Photo, read_manifest
-from clothing_classifier.dataset.manifest import COLUMNS
+from clothing_classifier.dataset.manifest import COLUMNS, compute_sha256
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 photos = st.builds(
@@ -133,3 +135,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         broken.write(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_manifest_that_is_cut_short_in_its_last_cell_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    Manifest(tmp_path, "folder per class, in parts", (Photo("a.jpg", "Hat", width=1, height=1),)).write(path)
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(DatasetError, match=r"manifest\.csv: line \d is not a manifest's"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("size", [0, 2**20 - 1, 2**20, 3 * 2**20 + 5])
+def test_every_byte_of_a_file_counts_in_its_digest(size: int) -> None:
+    content = bytes(size - 1) + b"x" if size else b""
+    assert compute_sha256(io.BytesIO(content)) == hashlib.sha256(content).hexdigest()
