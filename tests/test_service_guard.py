@@ -102,6 +102,7 @@ def test_no_head_is_more_than_refused(host: str, origin: str, authorization: str
 def test_which_names_are_allowed() -> None:
     assert "shop.example" in allowed_hosts("127.0.0.1", {"shop.example:8000"})
     assert "192.0.2.1" in allowed_hosts("192.0.2.1", set())
+    assert allowed_hosts("Shop.Example", set()) == {"localhost", "shop.example"}
     assert allowed_hosts("0.0.0.0", set()) == allowed_hosts("::", set()) == frozenset()
     assert "evil.example" not in allowed_hosts("0.0.0.0", {"shop.example"})
     assert "shop.example" in allowed_hosts("0.0.0.0", {"shop.example"})
@@ -169,6 +170,42 @@ def test_no_other_key_opens(shown: str) -> None:
 def test_keys_that_no_header_can_hold(key: str) -> None:
     with pytest.raises(ValueError, match="key"):
         Settings(key=key)
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces", "stopping", "read", "closed"),
+    [
+        ({}, 1, False, 0, False),
+        ({}, 1, True, 0, True),
+        ({"content_length": "0"}, 1, False, 0, False),
+        ({"content_length": "9"}, 1, False, 1, True),
+        ({"content_length": "9"}, 3, False, 3, True),
+        ({"transfer_encoding": "chunked"}, 2, False, 2, True),
+        ({"content_length": "9", "expect": "100-continue"}, 1, False, 0, True),
+    ],
+)
+def test_of_a_refused_body_what_comes_is_read_and_no_more(
+    head: dict[str, str], pieces: int, stopping: bool, read: int, closed: bool
+) -> None:
+    coming = [{"type": "http.request", "body": b"x", "more_body": number + 1 < pieces} for number in range(pieces)]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    settings = Settings(key=KEY)
+    admission = Admission(settings)
+    admission.stopping = stopping
+    headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in head.items()]
+    scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": headers}
+    asyncio.run(Guard(hello, settings, set(), Metrics(), admission)(scope, receive, send))
+    assert sent[0]["status"] == 401
+    assert pieces - len(coming) == read
+    assert ((b"connection", b"close") in sent[0]["headers"]) == closed
+    assert not sent[-1].get("more_body")
 
 
 def test_every_answer_has_strict_headers() -> None:

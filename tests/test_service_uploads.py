@@ -148,7 +148,8 @@ def test_whoever_sends_a_photo_without_a_filename_is_told_so(name: str) -> None:
 
 def test_too_many_fields_are_refused() -> None:
     settings = Settings(bytes=100, request_bytes=10**6)
-    assert refused([part(b"", 'name="x"')] * 65, settings, **FORM).kind == "malformed"
+    form = [*[part(b"", 'name="x"')] * 65, part(b"1", 'name="photos"; filename="a"'), END]
+    assert refused(form, settings, **FORM).detail == "The form has more than 64 fields besides its files."
 
 
 def test_bodies_that_are_more_than_can_be_held_are_refused_before_they_come() -> None:

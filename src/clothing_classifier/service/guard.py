@@ -201,7 +201,7 @@ def _check_key(headers: Headers, key: str) -> None:
     if scheme.lower() != "bearer":
         shown = headers.get("x-api-key", "")
     # latin-1 is how header bytes became text, so any text goes back.
-    if not hmac.compare_digest(shown.strip().encode("latin-1", "replace"), key.encode()):
+    if not hmac.compare_digest(shown.strip().encode("latin-1"), key.encode()):
         raise Problem(
             "unauthorized",
             "Send the API key as Authorization: Bearer KEY, or as X-API-Key: KEY.",
