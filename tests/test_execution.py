@@ -63,9 +63,10 @@ class Broken:
     [
         (lambda output: output * np.nan, "differ from the CPU's by up to nan"),
         (lambda output: output[:, ::-1], "differ from the CPU's by up to"),
+        (lambda output: output - 0.02, "differ from the CPU's by up to 0.02"),
         (lambda output: 1 / 0, "division by zero"),
     ],
-    ids=["nan", "other answers", "fails"],
+    ids=["nan", "other answers", "less", "fails"],
 )
 def test_a_provider_that_says_something_else_is_not_used(
     spoil: Any, reason: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +112,7 @@ def test_auto_takes_one_that_works_and_a_measured_one_only_if_it_is_faster(
     monkeypatch.setattr(execution, "available_cores", lambda: 8)
     assert choose("coreml", 0.1, 0.2, 8) == ("coreml", {})
     assert choose("coreml", 0.1, 0.2, 1) == ("cpu", {"coreml": slower})
+    assert choose("coreml", 0.2, 0.15, 16) == ("cpu", {"coreml": slower}), "more threads than cores are no faster"
     assert choose("directml", 0.02, 0.2, 1) == ("directml", {})
     assert choose("openvino", 0.1, 0.2, 1) == ("openvino", {})
     monkeypatch.setattr(execution, "available", lambda: ("openvino", "cpu"))

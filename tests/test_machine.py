@@ -42,6 +42,11 @@ def test_a_containers_quota_counts_as_whole_cores(tmp_path: Path, content: str) 
     assert available_cores(lay(tmp_path, "/", {"": content})) == 1
 
 
+@pytest.mark.skipif((HERE or 1) < 2, reason="needs two cores")
+def test_a_core_and_a_half_are_two(tmp_path: Path) -> None:
+    assert available_cores(lay(tmp_path, "/", {"": "150000 100000"})) == 2
+
+
 def test_the_least_quota_of_all_groups_that_it_is_in_counts(tmp_path: Path) -> None:
     quotas = {"a/b": "max 100000", "a": "100000 100000", "": "900000 100000", "beside": "1 100000"}
     assert available_cores(lay(tmp_path, "/a/b/c", quotas)) == 1
@@ -97,6 +102,23 @@ def test_who_needs_more_than_is_free_waits() -> None:
     assert order == ["first", "small", "large"]
 
 
+def test_all_that_fit_go_on_when_room_is_given_back() -> None:
+    room, together = Room(100), threading.Barrier(3)
+
+    def hold() -> None:
+        with room.take(50):
+            together.wait(10)
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    with room.take(100):
+        for thread in threads:
+            thread.start()
+            thread.join(0.05)
+    together.wait(10)
+    for thread in threads:
+        thread.join(10)
+
+
 def test_what_is_larger_than_all_of_it_goes_alone_and_gives_it_back_when_it_fails() -> None:
     room = Room(100)
     with pytest.raises(ZeroDivisionError), room.take(1000):
@@ -137,3 +159,13 @@ def test_one_process_at_a_time_has_more_than_its_share(tmp_path: Path) -> None:
         thread.join(30)
         assert order == ["small", "large"]
         other.communicate()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes take turns on POSIX alone")
+def test_a_turn_is_given_back_to_the_other_processes(tmp_path: Path) -> None:
+    with (tmp_path / "turns").open("wb") as file:
+        number = file.fileno()
+        with Turns(100, number).take(101):
+            pass
+        code = f"import fcntl\nfcntl.lockf({number}, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        subprocess.run([sys.executable, "-c", code], pass_fds=(number,), check=True, timeout=30)
