@@ -34,7 +34,7 @@ def test_what_is_added_lies_on_both_sides_and_has_the_cards_colour(
     size: tuple[int, int], rows: slice | None, columns: slice | None
 ) -> None:
     pixels = resize(Image.new("RGB", size, "white"), Resizing(40, 36, fill=(1, 2, 3)))
-    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((40, 36, 3), np.uint8, True)
+    assert (pixels.shape, pixels.dtype.name, pixels.flags.c_contiguous) == ((40, 36, 3), "uint8", True)
     wanted = np.full((40, 36, 3), (1, 2, 3))
     wanted[rows or slice(None), columns or slice(None)] = 255
     np.testing.assert_array_equal(pixels, wanted)

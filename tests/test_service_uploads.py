@@ -233,7 +233,8 @@ def test_a_body_earns_time_by_what_has_come_of_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_body_whose_sender_went_away_is_no_photo() -> None:
-    coming = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+    begun: dict[str, Any] = {"type": "http.request", "body": b"half", "more_body": True}
+    coming = [begun, {"type": "http.disconnect"}]
 
     async def receive() -> dict[str, Any]:
         return coming.pop(0)

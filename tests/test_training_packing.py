@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ def test_what_float16_cannot_hold_stays(graph: onnx.ModelProto) -> None:
 
 def test_weights_that_are_few_or_in_double_precision_stay() -> None:
     random = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, npt.NDArray[np.floating[Any]]] = {
         "large": random.normal(size=(32, 32)).astype(np.float32),
         "small": random.normal(size=(32, 31)).astype(np.float32),
         "double": random.normal(size=(31, 64)),
@@ -96,6 +97,6 @@ def test_the_photos_are_named_once_each_and_in_an_order_that_says_nothing(
 ) -> None:
     photos = [f"{number:02}" * 32 for number in (31, 4, 15, 92, 65, 35, 89, 79, 32, 38)]
     content = pack(tiny_graph, tiny_card, [*photos, photos[3], photos[5][:12]])
-    assert ModelFile(Path("m"), content, tiny_card).read_photos() == {photo[:12] for photo in photos}
+    assert ModelFile(Path("m"), content, tiny_card).read_photos() == frozenset(photo[:12] for photo in photos)
     told = {entry.key: entry.value for entry in onnx.load_model_from_string(content).metadata_props}[PHOTOS_KEY]
     assert told == "".join(sorted(photo[:12] for photo in photos))

@@ -57,7 +57,7 @@ def test_the_first_fold_is_the_test_part_and_the_second_the_validation_part() ->
 def test_as_many_photos_of_a_class_or_senders_as_folds_are_enough() -> None:
     labels, senders = ["a"] * 7 + ["b"] * 7, [str(number % 7) for number in range(14)]
     for protocol in ("random", "sender"):
-        held_out = assign_folds(labels, senders, protocol, folds=7, seed=0)  # type: ignore[arg-type]
+        held_out = assign_folds(labels, senders, protocol, folds=7, seed=0)
         assert (np.bincount(held_out) == 2).all()
 
 
