@@ -50,7 +50,7 @@ def test_calibration_is_told_by_fifteenths(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet([0.5] * 2, count)
     probabilities[:2] = [[1, 0]]
-    truth = random.integers(0, 2, count)
+    truth = (random.random(count) < probabilities[:, 1]).astype(np.int64)  # so that gaps are of either sign
     confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
     gaps, rows = 0.0, reliability(probabilities, truth)
     for number in range(15):
