@@ -60,10 +60,10 @@ def run(*words: object, streams: str = "", packages: Path | None = None) -> subp
 
 
 @pytest.mark.parametrize("name", ["train", "crossval"])
-def test_the_help_says_which_command_takes_a_table(name: str) -> None:
+def test_the_help_says_that_a_table_will_do(name: str) -> None:
     pytest.importorskip("torch", reason="needs the extra train")
     told = " ".join(CliRunner().invoke(main, [name, "--help"]).stdout.split())
-    assert "photos per class; for `clothing train` without APPROACH also a table of labels." in told
+    assert "photos per class, or a table of labels, as `clothing evaluate` takes it." in told
 
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")

@@ -61,6 +61,20 @@ def test_an_approach_says_what_it_left_out(words: tuple[str, ...], tmp_path: Pat
     assert "Left out in all: unreadable (1), exact copy (1); manifest.csv names each photo and the reason." in said
 
 
+def test_an_approach_says_that_labels_of_a_table_may_be_a_models_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["path,label,probability,sure"]
+    for number in range(14):
+        draw(tmp_path / f"{number}.png", random)
+        rows.append(f"{number}.png,{('kilt', 'sari')[number % 2]},0.9,true")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    words = ["crossval", "custom-cnn", "--data", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "run")]
+    words += ["--epochs", "1", "--device", "cpu", "--count", "2"]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "14 labels of the table may be a model's own, uncorrected; they count as right.\n" in result.stderr
+
+
 def test_a_class_that_cannot_be_judged_is_named(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = ["image,sender_id,label"]

@@ -36,8 +36,8 @@ def train(data: Path, *options: str) -> tuple[int, str]:
         (("--epochs", "0"), "--epochs needs an APPROACH: the last layer is solved for"),
         (("--backbone", "resnet18"), "--backbone needs an APPROACH"),
         (("--crossval", "."), "--crossval needs an APPROACH"),
-        (("custom-cnn", "--base", "model.onnx"), "--base and --photos are for your own classes, without APPROACH"),
-        (("custom-cnn", "--photos", "."), "--base and --photos are for your own classes, without APPROACH"),
+        (("custom-cnn", "--base", "model.onnx"), "--base is for a new last layer, without APPROACH"),
+        (("custom-cnn", "--photos", "."), "--photos says where the paths in a table start from"),
         (("--photos", "."), "--photos says where the paths in a table start from, and --data is a folder"),
     ],
 )

@@ -135,6 +135,21 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_table_of_labels_gives_the_folds_of_the_folder(dataset: Path, tmp_path: Path) -> None:
+    """With its senders: own classes are cross-validated as the published ones are."""
+    table = tmp_path / "labels.csv"
+    table.write_text((dataset / "images.csv").read_text("utf-8").replace("image,sender_id", "file,sender"), "utf-8")
+    lines = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join([lines[0], *(line.replace(",", ".jpg,", 1) for line in lines[1:])]), "utf-8")
+    cross_validate(tiny(dataset, tmp_path / "folder", split="sender"))
+    metrics = cross_validate(tiny(table, tmp_path / "table", split="sender", photos=dataset / "images"))
+    folds, wanted = (read(tmp_path / name / "folds.csv") for name in ("table", "folder"))
+    assert [row["fold"] for row in folds] == [row["fold"] for row in wanted]
+    assert [f"images/{row['path']}" for row in folds] == [row["path"] for row in wanted]
+    assert metrics["weighted_f1"] == figures(tmp_path / "folder")["weighted_f1"]
+    assert "--data labels.csv --out table --photos images --folds sender" in metrics["training"]["command"]
+
+
 def test_every_photo_is_judged_once_by_a_network_that_met_neither_it_nor_its_sender(run: Path) -> None:
     rows = read(run / "predictions.csv")
     assert len(rows) == len({row["path"] for row in rows}) == 96

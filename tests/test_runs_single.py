@@ -182,6 +182,44 @@ def test_folders_of_parts_are_taken_as_they_are(dataset: Path, tmp_path: Path) -
         train(replace(make_settings(root, tmp_path / "other"), epochs=1))
 
 
+def write_labels(file: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("path", "label", "part", "sender"))
+        writer.writerows(rows)
+    return file
+
+
+def test_a_table_says_which_photo_is_in_which_part(dataset: Path, tmp_path: Path) -> None:
+    parts = ("train", "train", "validation", "test", "")
+    rows = [(f"{name}/{photo:02}.png", name, parts[photo % 4], "") for name in CLASSES for photo in range(12)]
+    table = write_labels(tmp_path / "labels.csv", rows)
+    settings = replace(make_settings(table, tmp_path / "run"), photos=dataset, epochs=1)
+    train(settings)
+    with (tmp_path / "run" / "split.csv").open() as file:
+        found = {(row["path"], row["part"]) for row in csv.DictReader(file)}
+    assert found == {(path, part) for path, _, part, _ in rows}
+    card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.data["split"] == "the data's own train, validation and test parts"
+    assert "--data labels.csv --out run --photos wardrobe --split given" in card.training["command"]
+
+    write_labels(table, [*rows, ("sari/20.png", "sari", "", "")])
+    with pytest.raises(RunError, match=r"1 of 37 photos are in no part, such as sari/20.png; put each in one, or say"):
+        train(replace(settings, out=tmp_path / "other"))
+    train(replace(settings, out=tmp_path / "other", split="random"))
+
+
+def test_a_class_whose_only_sender_does_not_teach_is_not_asked_for_in_a_part(dataset: Path, tmp_path: Path) -> None:
+    rows = [
+        (f"{name}/{photo:02}.png", name, "", "anna" if name == "sari" else f"{photo % 7}")
+        for name in CLASSES
+        for photo in range(3 if name == "sari" else 21)
+    ]
+    settings = make_settings(write_labels(tmp_path / "labels.csv", rows), tmp_path / "run")
+    with pytest.raises(RunError, match="the train part has no photos of sari; add photos of other senders, or choose"):
+        train(replace(settings, photos=dataset, epochs=1, split="sender"))
+
+
 def test_a_run_that_stops_while_it_measures_leaves_no_other_model(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,8 @@ import click
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The dataset's folder, for the photos of mistakes. Without it, photos are left out.",
+    help="The dataset's folder, or that where a table's paths start, for the photos of mistakes. Without it, photos "
+    "are left out.",
 )
 @click.option("--no-photos", is_flag=True, help="Leave photos out.")
 @click.option("--title", help="The report's heading.")

@@ -11,6 +11,7 @@ from clothing_classifier.cli import printable
 from clothing_classifier.cli.train import (
     describe_left_out,
     list_approaches,
+    require_table,
     require_torch,
     running,
     training_options,
@@ -48,6 +49,7 @@ Exit codes: 0, all folds are measured; 2, they cannot be, and the message says w
 def command(
     approach: str,
     data: Path,
+    photos: Path | None,
     out: Path,
     protocol: Protocol,
     count: int,
@@ -59,6 +61,7 @@ def command(
     members: int | None,
     backbone: str | None,
 ) -> None:
+    require_table(data, photos)
     require_torch()
     from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import Settings, cross_validate
@@ -77,6 +80,7 @@ def command(
             epochs=epochs,
             members=members,
             folds=count,
+            photos=photos,
         )
         metrics = cross_validate(settings, reporter)
     for line in describe_left_out(read_manifest(out / "manifest.csv")):

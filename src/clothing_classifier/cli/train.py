@@ -34,7 +34,7 @@ that differ only in capitals or spaces are one class; "not sure" is no class. A 
 that ships, or --base) looks at each photo once, and a new last layer is computed from what it sees. What it saw is kept
 in the user's cache, so repeating the command is quick. Needs the extra `own`, and no torch.
 
-With APPROACH: a network is trained. Needs the extra `train`.
+With APPROACH: a network is trained, of the same data. Needs the extra `train`.
 
 \b
 {approaches}
@@ -75,8 +75,14 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
                 "--data",
                 required=True,
                 type=click.Path(exists=True, path_type=Path),
-                help="The dataset's folder, in any edition, or a folder with one folder of photos per class; for "
-                "`clothing train` without APPROACH also a table of labels.",
+                help="The dataset's folder, in any edition, a folder with one folder of photos per class, or a table "
+                "of labels, as `clothing evaluate` takes it.",
+            ),
+            click.option(
+                "--photos",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="Where the paths in a table start from.  [default: the table's folder; if nothing is there, the "
+                "current one]",
             ),
             click.option(
                 "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
@@ -176,14 +182,8 @@ def _require_own() -> None:
     "--split",
     type=click.Choice(["random", "sender", "given"]),
     help="random: stratified by class; sender: also no sender on two sides; given: the data's own train, validation "
-    "and test folders. By default given where there are such folders, otherwise random; for your own classes sender "
+    "and test parts. By default given where there are such parts, otherwise random; for your own classes sender "
     "where senders are known. Your own classes are judged in five folds, everything else on one part of the photos.",
-)
-@click.option(
-    "--photos",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Without APPROACH: where the paths in a table start from.  [default: the table's folder; if nothing is there, "
-    "the current one]",
 )
 @click.option(
     "--base",
@@ -218,20 +218,17 @@ def command(
     backbone: str | None,
     crossvals: tuple[Path, ...],
 ) -> None:
+    require_table(data, photos)
     if approach is None:
         refuse_options(context)
-        if photos is not None and data.is_dir():
-            raise click.UsageError("--photos says where the paths in a table start from, and --data is a folder")
         _require_own()
         from clothing_classifier.runs import OwnSettings
 
         _train_own(OwnSettings(data=data, out=out, photos=photos, base=base, split=split, seed=seed))
         return
-    if base is not None or photos is not None:
+    if base is not None:
         raise click.UsageError(
-            "--base and --photos are for your own classes, without APPROACH; an approach starts from --weights, and "
-            "takes a folder.",
-            context,
+            "--base is for a new last layer, without APPROACH; an approach starts from --weights.", context
         )
     if split and crossvals:
         raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
@@ -253,6 +250,7 @@ def command(
             epochs=epochs,
             members=members,
             crossvals=crossvals,
+            photos=photos,
         )
         metrics = train(settings, reporter)
     for line in describe_left_out(read_manifest(out / "manifest.csv")):
@@ -267,6 +265,16 @@ def command(
         if absent:
             click.echo(printable(f"  no photo to judge by: {', '.join(absent)}"))
     click.echo(f"The model is {out / 'model.onnx'}.")
+
+
+def require_table(data: Path, photos: Path | None) -> None:
+    """Refuse ``--photos`` where there is no table whose paths could start there.
+
+    Raises:
+        UsageError: the data are a folder.
+    """
+    if photos is not None and data.is_dir():
+        raise click.UsageError("--photos says where the paths in a table start from, and --data is a folder")
 
 
 def refuse_options(context: click.Context) -> None:
@@ -414,6 +422,11 @@ class Terminal:
         self.end()
         self._started, self._first = time.monotonic(), None
         click.echo(name, err=True)
+
+    def note(self, text: str) -> None:
+        """Say something that a person should know."""
+        self.end()
+        click.echo(printable(text), err=True)
 
     def progress(self, done: int, total: int) -> None:
         """Say how far the stage is, in photos."""

@@ -33,6 +33,9 @@ class Reporter(Protocol):
     def stage(self, name: str) -> None:
         """Say which stage begins."""
 
+    def note(self, text: str) -> None:
+        """Say something that a person should know."""
+
     def progress(self, done: int, total: int) -> None:
         """Say how far the stage is, in photos."""
 
@@ -44,6 +47,9 @@ class Silent:
     """A reporter that tells nobody."""
 
     def stage(self, name: str) -> None:
+        """Pass over it."""
+
+    def note(self, text: str) -> None:
         """Pass over it."""
 
     def progress(self, done: int, total: int) -> None:

@@ -53,7 +53,7 @@ from clothing_classifier.runs.folder import (
     write_bytes,
     write_table,
 )
-from clothing_classifier.runs.photos import SplitChoice
+from clothing_classifier.runs.photos import SplitChoice, require_whole_parts
 from clothing_classifier.training.splits import PARTS, assign_folds
 
 if TYPE_CHECKING:
@@ -590,13 +590,9 @@ def _measure_base(base: ModelFile, classifier: Classifier, seed: int) -> int:
 
 
 def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
-    without = [photo.path for photo in manifest.kept if not photo.part]
-    given = not without
-    if settings.split is None and 0 < len(without) < len(manifest.kept):
-        raise RunError(
-            f"{settings.data}: {len(without)} of {len(manifest.kept)} photos are in no part, such as {without[0]}; put "
-            "each in one, or say --split random or --split sender, and all of them teach"
-        )
+    given = all(photo.part for photo in manifest.kept)
+    if settings.split is None:
+        require_whole_parts(settings.data, manifest.kept)
     known = any(photo.sender is not None for photo in manifest.kept)
     if settings.split == "given" and not given:
         raise RunError(f"{settings.data}: does not come in train, validation and test parts; choose another --split")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clothing_classifier.dataset import Manifest, Photo, read_dataset
+from clothing_classifier.dataset import Manifest, Photo, check_dataset
+from clothing_classifier.dataset.labels import read_labels
 from clothing_classifier.resizing import Resizing
-from clothing_classifier.runs.folder import Reporter, require_apart, require_place
+from clothing_classifier.runs.folder import Reporter, RunError, require_apart, require_place
 from clothing_classifier.training.splits import number_senders
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Settings:
 
     Attributes:
         approach: an entry of the table of approaches.
-        data: the dataset's folder, in any of its editions.
+        data: the dataset's folder, in any of its editions, or a table of labels.
         out: the run's folder; made if it is not there.
         split: how photos are split; ``None`` takes the data's own parts where there are some, otherwise chance.
         seed: what all random numbers come from.
@@ -51,6 +52,7 @@ class Settings:
         folds: of a cross-validation.
         crossvals: folders of finished cross-validations of the same approach; all photos teach then, and what the
             model's card says of it comes from these.
+        photos: where the paths in a table start from, see `read_labels`.
     """
 
     approach: Approach
@@ -65,6 +67,7 @@ class Settings:
     members: int | None = None
     folds: int = 5
     crossvals: tuple[Path, ...] = ()
+    photos: Path | None = None
 
     def describe(self, command: str, choice: str) -> str:
         """Return the command that makes the run again; paths are shortened to their last part, machines differ.
@@ -74,7 +77,10 @@ class Settings:
             choice: the option of how photos are split, as it was decided.
         """
         words = ["clothing", command, self.approach.entry or self.approach.name, "--data", self.data.resolve().name]
-        words += ["--out", self.out.resolve().name, *choice.split(), "--seed", str(self.seed)]
+        words += ["--out", self.out.resolve().name]
+        if self.photos is not None:
+            words += ["--photos", self.photos.resolve().name]
+        words += [*choice.split(), "--seed", str(self.seed)]
         if self.approach.backbone is not None:
             if self.approach.entry is not None:
                 words += ["--backbone", self.approach.backbone]
@@ -163,8 +169,12 @@ def select(settings: Settings, approach: Approach, reporter: Reporter) -> Select
     """
     reporter.stage("Checking the photos")
     require_place(settings.out)
-    manifest = read_dataset(settings.data, progress=reporter.progress)
+    findings = check_dataset(read_labels(settings.data, settings.photos), progress=reporter.progress)
+    findings.require_classes()
+    manifest = findings.manifest
     require_apart(settings.out, manifest)
+    if guessed := findings.listing.guessed:
+        reporter.note(f"{guessed} labels of the table may be a model's own, uncorrected; they count as right.")
     counts = Counter(photo.label or "" for photo in manifest.kept)
     frequent = sorted(manifest.classes, key=lambda label: (-counts[label], label))
     labels = tuple(sorted(frequent[: approach.top]))
@@ -188,6 +198,20 @@ def load(selection: Selection, reporter: Reporter) -> Loaded:
     known = {field.name: getattr(selection, field.name) for field in fields(selection)}
     pixels = load_pixels(selection.manifest.root, selection.photos, selection.resizing, progress=reporter.progress)
     return Loaded(**known, pixels=pixels)
+
+
+def require_whole_parts(data: Path, photos: Sequence[Photo]) -> None:
+    """Make sure that, where photos come in parts, none is in no part.
+
+    Raises:
+        RunError: some are.
+    """
+    without = [photo.path for photo in photos if not photo.part]
+    if 0 < len(without) < len(photos):
+        raise RunError(
+            f"{data}: {len(without)} of {len(photos)} photos are in no part, such as {without[0]}; put each in one, or "
+            "say --split random or --split sender, and the parts do not count"
+        )
 
 
 def choose_statistics(approach: Approach, pixels: npt.NDArray[np.uint8]) -> Statistics:

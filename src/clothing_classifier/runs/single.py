@@ -52,6 +52,7 @@ from clothing_classifier.runs.photos import (
     load,
     look,
     record,
+    require_whole_parts,
     select,
     settle,
     start,
@@ -74,7 +75,7 @@ _COMPARED = 500
 _PROTOCOLS = {
     "random": "one split, stratified by class at random (senders on both sides)",
     "sender": "one split, stratified by class, no sender on two sides",
-    "given": "the data's own train, validation and test folders",
+    "given": "the data's own train, validation and test parts",
     "none": "none: all photos teach, and cross-validation judges",
 }
 
@@ -165,7 +166,8 @@ def _prepare(settings: Settings, approach: Approach, reporter: Reporter) -> _Pre
             raise RunError(f"{settings.data}: the {part} part has no photos; add some, or choose another --split")
     untaught = sorted({*selection.labels} - {selection.labels[number] for number in selection.truth[parts == "train"]})
     if untaught and protocol != "none":
-        raise RunError(f"{settings.data}: the train part has no photos of {', '.join(untaught)}; add some to it")
+        do = "add some to it" if protocol == "given" else "add photos of other senders, or choose another --split"
+        raise RunError(f"{settings.data}: the train part has no photos of {', '.join(untaught)}; {do}")
     return _Prepared(load(selection, reporter), parts, protocol)
 
 
@@ -331,11 +333,15 @@ def _split(selection: Selection, settings: Settings) -> tuple[SplitChoice | Lite
     photos = selection.manifest.kept
     if settings.crossvals:
         return "none", np.full(len(photos), "train")
+    if settings.split is None:
+        require_whole_parts(settings.data, photos)
     given = [photo.part for photo in photos]
     choice = settings.split or ("given" if all(given) else "random")
     if choice == "given":
         if not all(given):
-            raise RunError(f"{settings.data}: has no train, validation and test folders; choose another --split")
+            raise RunError(
+                f"{settings.data}: does not come in train, validation and test parts; choose another --split"
+            )
         return choice, np.array(given)
     labels, senders = [photo.label or "" for photo in photos], [photo.sender for photo in photos]
     return choice, split(labels, senders, choice, seed=settings.seed, used=selection.labels)
