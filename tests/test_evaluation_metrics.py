@@ -15,6 +15,7 @@ from clothing_classifier.evaluation.metrics import (
     reliability,
     risk_coverage,
     score,
+    share_interval,
 )
 
 
@@ -206,3 +207,13 @@ def test_nothing_to_measure_is_an_error() -> None:
         measure(np.empty(0, np.int64), np.empty((0, 2)), ("a", "b"), threshold=0)
     with pytest.raises(ValueError, match="3 labels do not fit 2"):
         measure(np.zeros(3, np.int64), np.ones((2, 2)) / 2, ("a", "b"), threshold=0)
+
+
+@pytest.mark.parametrize("senders", [2, 3, 5, 40])
+def test_few_senders_tell_as_little_as_students_t_says(senders: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra own")
+    groups = np.arange(200) % senders
+    count = 200 * (stats.t.ppf(0.975, 199) / stats.t.ppf(0.975, senders - 1)) ** 2
+    low, high = share_interval(np.ones(200, bool), groups)
+    assert high == 1
+    assert low == pytest.approx(stats.beta.ppf(0.025, count, 1), abs=1e-4)
