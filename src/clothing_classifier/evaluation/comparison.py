@@ -22,7 +22,7 @@ import numpy.typing as npt
 from clothing_classifier.dataset.manifest import ERRORS
 from clothing_classifier.evaluation.metrics import confusion, resample
 from clothing_classifier.resizing import Resizing
-from clothing_classifier.taxonomy import TOP_10, escape_unprintable
+from clothing_classifier.taxonomy import CLASSES, TOP_10, escape_unprintable
 
 SCORES: Final = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy"}
 """The three scores of every run, in the order of their weight here, and what people call them."""
@@ -150,6 +150,15 @@ class Result:
         if set(self.config.get("labels", ())) == set(TOP_10):
             return self.figure(name)
         return self.figure("subsets", "top10", name)
+
+
+def published_beside(results: Sequence[Result]) -> tuple[Published, ...]:
+    """Return what others report of this dataset, where a run is of its classes or the ten most frequent of them.
+
+    Beside runs of a person's own classes these figures would say nothing.
+    """
+    known = (set(CLASSES), set(TOP_10))
+    return PUBLISHED if any(set(result.config.get("labels", ())) in known for result in results) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,7 +567,7 @@ def full_table(results: Sequence[Result]) -> str:
     """Return everything that a run is compared by, as a Markdown table.
 
     Args:
-        results: the rows, in their order; others' figures have rows of their own below.
+        results: the rows, in their order; others' figures of the same classes have rows of their own below.
 
     Returns:
         The table; a figure that a run does not have is an empty cell. Runs of other data than the first run's carry
@@ -582,7 +591,7 @@ def full_table(results: Sequence[Result]) -> str:
         cells += [with_interval(result, "weighted_f1"), with_interval(result, "macro_f1")]
         cells += [with_interval(result, "accuracy"), decimals(result.top_10("weighted_f1")), *costs(result).values()]
         rows.append([escape_markdown(cell) for cell in cells])
-    for row in PUBLISHED:
+    for row in published_beside(results):
         f1 = decimals(row.figures.get("weighted_f1"), 2)
         ten = row.classes == 10
         cells = [f"{row.model}, {row.classes} classes ([published]({row.address}))", row.weights, row.split, ""]
@@ -601,7 +610,7 @@ def table(
     """Return the short table for a README, in Markdown.
 
     Args:
-        results: the measured rows; others' weighted F1 have rows of their own at the end.
+        results: the measured rows; others' weighted F1 of the same classes have rows of their own at the end.
         order: approaches in the order of their rows; those it does not name come last.
         missing: approach without a run → why. It gets a row of empty cells and a note below the table.
         links: place in ``results`` → what the approach's name shall link to.
@@ -628,7 +637,7 @@ def table(
     for name, reason in missing.items():
         rows.append((places[name], [f"`{escape_markdown(name)}` {mark(reason)}", *[""] * 5]))
     lines = [row for _, row in sorted(rows, key=lambda row: row[0])]
-    for row in PUBLISHED:
+    for row in published_beside(results):
         if "weighted_f1" not in row.figures:
             continue
         cells = [f"{row.model}, {row.classes} classes ([published]({row.address}))", row.weights, row.split]

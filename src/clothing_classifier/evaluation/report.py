@@ -41,7 +41,6 @@ from clothing_classifier.evaluation.charts import (
 )
 from clothing_classifier.evaluation.comparison import (
     PROTOCOLS,
-    PUBLISHED,
     SCORES,
     Contest,
     Difference,
@@ -56,11 +55,13 @@ from clothing_classifier.evaluation.comparison import (
     get,
     name_runs,
     number,
+    published_beside,
     spread,
     with_interval,
 )
 from clothing_classifier.images import PhotoError, open_picture
 from clothing_classifier.resizing import Resizing
+from clothing_classifier.taxonomy import CLASSES
 from clothing_classifier.training.calibration import PROMISE, promise_across
 
 TITLE: Final = "Clothing classifiers compared"
@@ -222,6 +223,7 @@ class _Entrant:
 class _Report:
     def __init__(self, runs: Sequence[Run], album: _Album | None, title: str) -> None:
         self.runs = list(runs)
+        self.published = published_beside([run.result for run in runs])
         self.album = album
         self.title = title
         self.contest: Contest = contest(runs)
@@ -321,9 +323,9 @@ class _Report:
         about = f"of the photos named, {_precise(named.measured_accuracy)} of them rightly, "
         about += f"{PROTOCOLS[self._best.result.protocol]}, each by a threshold from the others"
         tiles.append((percent(round(named.share, 2)), self._label(self._best), about))
-        anchor = PUBLISHED[0]
-        about = f"weighted F1, {anchor.split}, published"
-        tiles.append((decimals(anchor.figures["weighted_f1"], 2), anchor.model, about))
+        for anchor in self.published[:1]:
+            about = f"weighted F1, {anchor.split}, published"
+            tiles.append((decimals(anchor.figures["weighted_f1"], 2), anchor.model, about))
         return tag(
             "ul",
             (tag("li", tag("b", figure), tag("span", name), tag("small", about)) for figure, name, about in tiles),
@@ -403,11 +405,11 @@ class _Report:
         return join([text])
 
     def _against_published(self) -> Markup | None:
-        anchor = PUBLISHED[0]
         ranked = self.contest.ranked("random")
-        if not ranked or len(ranked[0].labels) != anchor.classes or ranked[0].result.config.get("folds") != 5:
+        if not ranked or set(ranked[0].labels) != set(CLASSES) or ranked[0].result.config.get("folds") != 5:
             return None
-        best, reported = ranked[0], anchor.figures["weighted_f1"]
+        best, anchor = ranked[0], self.published[0]
+        reported = anchor.figures["weighted_f1"]
         low, high = (best.result.figure("intervals", "weighted_f1", i) for i in (0, 1))
         lead = float(best.result.metrics["weighted_f1"]) - reported
         text = f"The published figure of the same kind is {reported:.2f} ({anchor.model}, {anchor.split}; "
@@ -491,7 +493,7 @@ class _Report:
     def _glance(self) -> Markup:
         """Return every approach's weighted F1 with its interval, on one scale."""
         entrants = sorted(self.entrants, key=lambda entrant: -entrant.score)
-        anchors = [row for row in PUBLISHED if "weighted_f1" in row.figures and row.classes == 17]
+        anchors = [row for row in self.published if "weighted_f1" in row.figures and row.classes == 17]
         values = [row.figures["weighted_f1"] for row in anchors]
         for run in self.runs:
             values += [run.result.metrics["weighted_f1"], *(_interval(run.result) or ()), *_fold_scores(run.result)]
@@ -554,7 +556,7 @@ class _Report:
             for figure, text in costs(result).items():
                 cells.append(_cell(text, result.figure("cost", figure), device if figure == "training_seconds" else ""))
             rows.append(tag("tr", cells, data_series=self.series[run]))
-        for row in PUBLISHED:
+        for row in self.published:
             ten, f1 = row.classes == 10, row.figures.get("weighted_f1")
             link = tag("a", "published", href=row.address, rel="noreferrer", title=row.source)
             cells = [tag("th", row.model, tag("small", link, f", {row.classes} classes"), scope="row")]
@@ -1051,9 +1053,11 @@ class _Report:
             name = self._where(run)
             inside = tag("dl", (join(pair) for pair in listed))
             entries.append(tag("details", tag("summary", name), inside, data_series=self.series[run]))
-        sources = {row.address: row.source for row in PUBLISHED}
+        sources = {row.address: row.source for row in self.published}
         links = [tag("li", tag("a", name, href=address, rel="noreferrer")) for address, name in sources.items()]
-        return join([*entries, tag("h3", "Where the published figures are from"), tag("ul", links, class_="sources")])
+        if links:
+            entries += [tag("h3", "Where the published figures are from"), tag("ul", links, class_="sources")]
+        return join(entries)
 
     # Names
 
