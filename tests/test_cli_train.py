@@ -99,3 +99,5 @@ def test_a_class_that_cannot_be_judged_is_named(tmp_path: Path) -> None:
     assert said.endswith(f"\n  measured on: {folds}{untaught}\n")
     said = run("train", "--data", str(tmp_path / "parts"))
     assert said.count("\n  no photo to judge by: poncho\n") == 2
+    assert "\nThese 4 photos cannot show that 97% of its answers are right (measured: " in said
+    assert ", so do not rely on its being sure. Add photos, and repeat the command with another --out.\n" in said

@@ -94,14 +94,19 @@ def test_what_cannot_be_is_one_line(data: Path) -> None:
 
 
 def describe(
-    card: ModelCard, photos: Sequence[Photo] = (), judged: Sequence[dict[str, str]] = (), **figures: Any
+    card: ModelCard,
+    photos: Sequence[Photo] = (),
+    judged: Sequence[dict[str, str]] = (),
+    *,
+    judges: str = "folds",
+    **figures: Any,
 ) -> str:
     rows = {
         "bow": {"precision": 0.9, "recall": 0.95, "f1": 0.92, "photos": 40},
         "scarf": {"precision": 0.8, "recall": 0.7, "f1": 0.75, "photos": 30},
     }
     metrics = {
-        "folds": {
+        judges: {
             "protocol": "5 folds; seed 0",
             "photos": 70,
             "accuracy": 0.85,
@@ -190,7 +195,9 @@ def test_of_many_contradictions_ten_are_named(card: ModelCard) -> None:
 
 
 def test_a_promise_that_cannot_be_kept_is_not_made(card: ModelCard) -> None:
-    text = describe(replace(card, promise={**card.promise, "kept": False, "measured_accuracy": 0.9, "photos": 500}))
+    card = replace(card, promise={**card.promise, "kept": False, "measured_accuracy": 0.9, "photos": 500})
+    text = describe(card)
     assert "These 70 photos cannot show that 97% of its answers are right (measured: 90.0%)" in text
     assert "Add photos of scarf (has 30), and repeat the command with another --out." in text
+    assert "Add photos to the test part, above all of scarf (has 30), and repeat" in describe(card, judges="test")
     assert "promised" not in text

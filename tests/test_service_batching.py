@@ -143,6 +143,18 @@ def test_a_failure_is_told_to_all_of_its_batch_and_the_next_goes_on() -> None:
     asyncio.run(check())
 
 
+def test_a_batch_without_a_result_for_each_is_a_failure_and_the_next_goes_on() -> None:
+    async def check() -> None:
+        batcher = Batcher[int, int](lambda items: [2 * item for item in items if item != 13], most=4)
+        batcher.start()
+        with pytest.raises(ValueError, match="shorter"):
+            await batcher.submit(13)
+        assert await batcher.submit(5) == 10
+        await batcher.stop()
+
+    asyncio.run(check())
+
+
 def test_stopping_lets_nobody_wait_for_ever() -> None:
     async def check() -> None:
         compute = Recorder(hold=True)

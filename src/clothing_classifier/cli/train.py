@@ -21,7 +21,7 @@ from clothing_classifier.cli.table import describe_classes, list_some
 from clothing_classifier.training.approaches import APPROACHES
 
 if TYPE_CHECKING:
-    from clothing_classifier.card import ModelFile
+    from clothing_classifier.card import ModelCard, ModelFile
     from clothing_classifier.dataset import Manifest
     from clothing_classifier.runs import OwnSettings, SplitChoice
     from clothing_classifier.training.fit import Step
@@ -233,6 +233,7 @@ def command(
     if split and crossvals:
         raise click.UsageError("--crossval lets all photos teach: there is nothing to --split; leave one of them out")
     require_torch()
+    from clothing_classifier.card import read_model
     from clothing_classifier.dataset import read_manifest
     from clothing_classifier.runs import Settings, train
 
@@ -264,6 +265,7 @@ def command(
         absent = [label for label, row in figures["per_class"].items() if not row["photos"]]
         if absent:
             click.echo(printable(f"  no photo to judge by: {', '.join(absent)}"))
+    click.echo(_describe_promise(read_model(out / "model.onnx").card, figures["photos"], "photos"))
     click.echo(f"The model is {out / 'model.onnx'}.")
 
 
@@ -302,6 +304,29 @@ def _train_own(settings: OwnSettings) -> None:
     judged = read_table(settings.out / "predictions.csv")
     for line in describe_own(read_model(settings.out / "model.onnx"), metrics, manifest, judged):
         click.echo(printable(line))
+
+
+def _describe_promise(card: ModelCard, photos: int, add: str) -> str:
+    """Return what the model's being sure is worth, in words.
+
+    Args:
+        card: the model's.
+        photos: how many judged it.
+        add: what to add where these cannot show that the promise is kept.
+    """
+    promise = card.promise
+    share, right = promise["share"], promise["measured_accuracy"]
+    if promise["kept"]:
+        low, high = promise["interval"]
+        return (
+            f"It names {share:.0%} of such photos and is right in {right:.1%} of these (95% interval: {low:.1%} to "
+            f"{high:.1%}; promised: {promise['accuracy']:.0%}); below a probability of {card.threshold:.2f} it says "
+            "not sure."
+        )
+    return (
+        f"These {photos} photos cannot show that {promise['accuracy']:.0%} of its answers are right (measured: "
+        f"{right:.1%}), so do not rely on its being sure. Add {add}, and repeat the command with another --out."
+    )
 
 
 def describe_own(
@@ -357,24 +382,11 @@ def describe_own(
     if weak:
         named = ", ".join(f"{label} (F1 {figures['per_class'][label]['f1']:.2f})" for label in weak)
         yield f"Weakest: {named}. More photos of {'it' if len(weak) == 1 else 'these'} help most."
-    promise = card.promise
-    share, right = promise["share"], promise["measured_accuracy"]
-    if promise["kept"]:
-        low, high = promise["interval"]
-        yield (
-            f"It names {share:.0%} of such photos and is right in {right:.1%} of these (95% interval: {low:.1%} to "
-            f"{high:.1%}; promised: {promise['accuracy']:.0%}); below a probability of {card.threshold:.2f} it says "
-            "not sure."
-        )
-    else:
-        rare = sorted(card.labels, key=lambda label: (counts[label], label))[:_WORST]
-        needed = weak or rare
-        yield (
-            f"These {figures['photos']} photos cannot show that {promise['accuracy']:.0%} of its answers are right "
-            f"(measured: {right:.1%}), so do not rely on its being sure. Add photos of "
-            f"{', '.join(f'{label} (has {counts[label]})' for label in needed)}, and repeat the command with another "
-            "--out."
-        )
+    rare = sorted(card.labels, key=lambda label: (counts[label], label))[:_WORST]
+    needed = ", ".join(f"{label} (has {counts[label]})" for label in weak or rare)
+    judges = list(metrics)[-1]
+    add = f"photos of {needed}" if judges == "folds" else f"photos to the {judges} part, above all of {needed}"
+    yield _describe_promise(card, figures["photos"], add)
     path = str(model.path)
     quoted = subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
     yield f"The model is {path}; use it with: clothing predict --model {quoted} PHOTOS"

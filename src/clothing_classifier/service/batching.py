@@ -95,6 +95,7 @@ class Batcher(Generic[Item, Result]):
                 continue
             try:
                 results = await loop.run_in_executor(self._threads, self._compute, [item for item, _ in batch])
+                answered = list(zip(batch, results, strict=True))
             except asyncio.CancelledError:
                 for _, future in batch:
                     future.cancel()
@@ -106,7 +107,7 @@ class Batcher(Generic[Item, Result]):
                         future.set_exception(error)
                 continue
             self.failures = 0
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in answered:
                 if not future.done():
                     future.set_result(result)
 
