@@ -30,7 +30,7 @@ from clothing_classifier.card import ModelError, mark, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.runs import OwnSettings, RunError, train_own
-from clothing_classifier.runs.folder import to_json
+from clothing_classifier.runs.folder import Silent, to_json
 from clothing_classifier.runs.own import SHOWN, find_copies, fit_cautiously, make_promise
 from clothing_classifier.training.calibration import soften
 from clothing_classifier.training.graft import GraftError
@@ -282,6 +282,24 @@ def test_few_photos_promise_nothing(small: Path, tmp_path: Path) -> None:
     card = read_model(tmp_path / "run" / "model.onnx").card
     assert card.promise["kept"] is False
     assert card.data["folds"] == 4, "no more folds than the smallest class has photos"
+
+
+def test_how_far_the_folds_are_is_told(small: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    class Listening(Silent):
+        def stage(self, name: str) -> None:
+            self.name = name
+
+        def progress(self, done: int, total: int) -> None:
+            told.append((self.name, done, total))
+
+    data = draw_classes(tmp_path / "data", photos=10)
+    train_own(OwnSettings(data=data, out=tmp_path / "run", base=small), Listening())
+    steps = [(done, total) for name, done, total in told if name == "Learning and measuring"]
+    assert len(steps) == 5
+    assert steps == sorted(set(steps))
+    assert steps[-1] == (30, 30)
 
 
 def test_few_photos_of_which_two_are_alike_are_enough(small: Path, tmp_path: Path) -> None:

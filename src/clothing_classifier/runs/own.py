@@ -186,7 +186,10 @@ def train_own(settings: OwnSettings, reporter: Reporter | None = None) -> dict[s
     reporter.stage("Learning and measuring")
     limit_threads()
     photos = _Photos.of(manifest, views, protocol)
-    learned = _learn_given(photos, settings) if protocol == "given" else _learn_folds(photos, settings, protocol)
+    if protocol == "given":
+        learned = _learn_given(photos, settings, reporter)
+    else:
+        learned = _learn_folds(photos, settings, protocol, reporter)
     promise = learned.promise
 
     data = settings.data.resolve()
@@ -345,13 +348,13 @@ class _Learned:
     folds: int
 
 
-def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) -> _Learned:
+def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice, reporter: Reporter) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure_folds, score_sure
     from clothing_classifier.training.calibration import calibrate_folds, find_sure, fit_calibration
 
     truth, labels, kept = photos.truth, photos.labels, photos.manifest.kept
     everything = np.ones(len(truth), bool)
-    folds, logits, residuals = _judge_in_folds(photos, everything, settings.seed)
+    folds, logits, residuals = _judge_in_folds(photos, everything, settings.seed, reporter)
     probabilities, temperatures = calibrate_folds(logits, residuals, truth, folds, fit_cautiously)
     predicted = probabilities.argmax(1)
     sure = find_sure(probabilities, truth, folds, lambda given, labels, _: make_promise(given, labels).threshold)
@@ -390,7 +393,7 @@ def _learn_folds(photos: _Photos, settings: OwnSettings, protocol: SplitChoice) 
     )
 
 
-def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
+def _learn_given(photos: _Photos, settings: OwnSettings, reporter: Reporter) -> _Learned:
     from clothing_classifier.evaluation.metrics import measure
     from clothing_classifier.training.calibration import fit_calibration
 
@@ -402,7 +405,8 @@ def _learn_given(photos: _Photos, settings: OwnSettings) -> _Learned:
     calibrating, folds = parts == "validation", 0
     found, strangeness = logits, residuals
     if judges == "validation" or calibrating.sum() < min(CALIBRATING, teaching.sum()):
-        calibrating, (numbers, found, strangeness) = teaching, _judge_in_folds(photos, teaching, settings.seed)
+        calibrating = teaching
+        numbers, found, strangeness = _judge_in_folds(photos, teaching, settings.seed, reporter)
         folds = int(numbers.max()) + 1
     found, strangeness = found[calibrating], strangeness[calibrating]
     calibration = fit_calibration(found, strangeness, truth[calibrating], fit_cautiously)
@@ -477,7 +481,7 @@ def _choose_judges(manifest: Manifest) -> str:
 
 
 def _judge_in_folds(
-    photos: _Photos, among: npt.NDArray[np.bool_], seed: int
+    photos: _Photos, among: npt.NDArray[np.bool_], seed: int, reporter: Reporter
 ) -> tuple[Integers, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Judge each of the photos by a head that learned from the other folds of them.
 
@@ -493,6 +497,7 @@ def _judge_in_folds(
         teaching, views = among & ~judged, photos.views[0][judged]
         logits[judged] = photos.solve(teaching, seed).compute_logits(views)
         residuals[judged] = photos.span(teaching).measure(views)
+        reporter.progress(int((among & (folds <= fold)).sum()), int(among.sum()))
     return folds, logits, residuals
 
 
