@@ -310,8 +310,8 @@ def test_what_cannot_be_is_told_before_photos_are_loaded(
 
 
 @pytest.mark.parametrize("run", [cross_validate, train])
-def test_photos_without_senders_are_not_loaded_to_be_split_by_sender(
-    run: Callable[[Settings, Silent], object], dataset: Path, tmp_path: Path
+def test_photos_without_senders_are_not_split_by_sender_and_nothing_is_said_of_any(
+    run: Callable[[Settings, Silent], dict[str, Any]], dataset: Path, tmp_path: Path
 ) -> None:
     rows = read(dataset / "images.csv")
     for row in rows:
@@ -320,6 +320,11 @@ def test_photos_without_senders_are_not_loaded_to_be_split_by_sender(
         shutil.copy(dataset / "images" / f"{row['image']}.jpg", folder)
     with pytest.raises(SplitError, match="sender"):
         run(tiny(tmp_path / "wardrobe", tmp_path / "out", split="sender"), Impatient())
+    figures = run(tiny(tmp_path / "wardrobe", tmp_path / "out"), Silent())
+    told = figures["protocol"] if run is cross_validate else figures["test"]["protocol"]
+    assert "stratified by class at random" in told
+    assert "sender" not in told
+    assert "senders on both sides" in json.dumps(run(tiny(dataset, tmp_path / "others"), Silent()))
 
 
 def test_all_approaches_get_the_same_folds_and_a_top_approach_a_part_of_them(

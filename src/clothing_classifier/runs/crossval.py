@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from clothing_classifier.training.networks import Classifying
 
 PROTOCOLS: Final = {
-    "random": "{folds} folds, stratified by class at random (the published protocol; senders on both sides)",
+    "random": "{folds} folds, stratified by class at random",
     "sender": "{folds} folds, stratified by class, no sender in two folds",
 }
 
@@ -303,7 +303,10 @@ def _finish(
     now = [find_commit() or "", __version__, _describe(device)]
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     seconds = [float(result["seconds"]) for result in found]
-    split = PROTOCOLS[protocol].format(folds=settings.folds) + f"; seed {settings.seed}"
+    split = PROTOCOLS[protocol].format(folds=settings.folds)
+    if protocol == "random" and loaded.senders_known:
+        split += " (the published protocol; senders on both sides)"
+    split += f"; seed {settings.seed}"
     together = [name for number, name in enumerate(loaded.labels) if len(set(folds[loaded.truth == number])) == 1]
     if together:
         split += f"; judged by a network that never met the class, as one fold holds all of it: {', '.join(together)}"

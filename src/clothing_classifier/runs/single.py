@@ -73,7 +73,7 @@ _COMPARED = 500
 """About how many photos the file is compared with the network on."""
 
 _PROTOCOLS = {
-    "random": "one split, stratified by class at random (senders on both sides)",
+    "random": "one split, stratified by class at random",
     "sender": "one split, stratified by class, no sender on two sides",
     "given": "the data's own train, validation and test parts",
     "none": "none: all photos teach, and cross-validation judges",
@@ -153,6 +153,12 @@ class _Prepared:
     parts: npt.NDArray[np.str_]
     protocol: SplitChoice | Literal["none"]
 
+    @property
+    def split(self) -> str:
+        """How the photos were split, in words."""
+        both = self.protocol == "random" and self.loaded.senders_known
+        return _PROTOCOLS[self.protocol] + (" (senders on both sides)" if both else "")
+
     def of(self, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         return self.loaded.pixels[self.parts == part], self.loaded.truth[self.parts == part]
 
@@ -218,7 +224,7 @@ def _finish(
             "photos": len(loaded.photos),
             "classes": {label: counts[label] for label in labels},
             "parts": {part: int((parts == part).sum()) for part in PARTS},
-            "split": _PROTOCOLS[prepared.protocol],
+            "split": prepared.split,
             "seed": settings.seed,
         },
         training={
@@ -318,7 +324,7 @@ def _measure_file(
         senders = [photo.sender or photo.path for photo in photos]
         groups = senders if prepared.protocol == "sender" else None
         metrics[part] = {
-            "protocol": f"{_PROTOCOLS[prepared.protocol]}; {part} part, seed {seed}",
+            "protocol": f"{prepared.split}; {part} part, seed {seed}",
             **measure(truth, probabilities, labels, threshold=threshold, groups=groups),
         }
         sure = probabilities.max(1) >= threshold
