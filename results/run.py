@@ -116,11 +116,11 @@ def main(
     machine, and asks.
     """
     try:
-        kept = read_dataset(data).kept
+        manifest = read_dataset(data)
         where = choose_device(device)
     except (DatasetError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    protocols = PROTOCOLS if any(photo.sender is not None for photo in kept) else PROTOCOLS[:1]
+    protocols = PROTOCOLS if manifest.senders_known else PROTOCOLS[:1]
     if protocols != PROTOCOLS:
         click.echo(f"{'sender folds':<24}left out: {data} names no senders", err=True)
     able: list[Approach] = []
@@ -137,10 +137,10 @@ def main(
     total = 0.0
     for entry in able:
         finished = all((out / f"{entry.name}-{protocol}" / "metrics.json").exists() for protocol in protocols)
-        seconds = 0.0 if finished else estimate(entry, len(kept), len(protocols), where)
+        seconds = 0.0 if finished else estimate(entry, len(manifest.kept), len(protocols), where)
         total += seconds
         click.echo(f"{entry.name:<24}about {seconds / 60:5.0f} minutes{' (finished)' if finished else ''}", err=True)
-    click.echo(f"{'all':<24}about {total / 60:5.0f} minutes on this machine, for {len(kept)} photos", err=True)
+    click.echo(f"{'all':<24}about {total / 60:5.0f} minutes on this machine, for {len(manifest.kept)} photos", err=True)
     if not yes:
         click.confirm("Begin?", abort=True, err=True)
     done: list[Path] = []

@@ -97,6 +97,11 @@ class Manifest:
         """The kept photos' labels, sorted by name."""
         return tuple(sorted({photo.label for photo in self.kept if photo.label is not None}))
 
+    @property
+    def senders_known(self) -> bool:
+        """Whether any of the kept photos has a sender."""
+        return any(photo.sender is not None for photo in self.kept)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, over content, label and path of the kept photos.

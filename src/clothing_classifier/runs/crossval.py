@@ -304,7 +304,7 @@ def _finish(
     commits, versions, devices = zip(*(result.get("made", np.array(now)).tolist() for result in found), strict=True)
     seconds = [float(result["seconds"]) for result in found]
     split = PROTOCOLS[protocol].format(folds=settings.folds)
-    if protocol == "random" and loaded.senders_known:
+    if protocol == "random" and loaded.manifest.senders_known:
         split += " (the published protocol; senders on both sides)"
     split += f"; seed {settings.seed}"
     together = [name for number, name in enumerate(loaded.labels) if len(set(folds[loaded.truth == number])) == 1]

@@ -598,12 +598,11 @@ def _choose_protocol(settings: OwnSettings, manifest: Manifest) -> SplitChoice:
     given = all(photo.part for photo in manifest.kept)
     if settings.split is None:
         require_whole_parts(settings.data, manifest.kept)
-    known = any(photo.sender is not None for photo in manifest.kept)
     if settings.split == "given" and not given:
         raise RunError(f"{settings.data}: does not come in train, validation and test parts; choose another --split")
-    if settings.split == "sender" and not known:
+    if settings.split == "sender" and not manifest.senders_known:
         raise RunError(f"{settings.data}: names no senders; choose another --split")
-    return settings.split or ("given" if given else "sender" if known else "random")
+    return settings.split or ("given" if given else "sender" if manifest.senders_known else "random")
 
 
 def _require_photos(data: Path, manifest: Manifest, protocol: SplitChoice) -> None:

@@ -148,11 +148,6 @@ class Selection:
     groups: npt.NDArray[np.int64]
     resizing: Resizing
 
-    @property
-    def senders_known(self) -> bool:
-        """Whether any of the photos has a sender."""
-        return any(photo.sender is not None for photo in self.photos)
-
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Selection):

@@ -156,7 +156,7 @@ class _Prepared:
     @property
     def split(self) -> str:
         """How the photos were split, in words."""
-        both = self.protocol == "random" and self.loaded.senders_known
+        both = self.protocol == "random" and self.loaded.manifest.senders_known
         return _PROTOCOLS[self.protocol] + (" (senders on both sides)" if both else "")
 
     def of(self, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
