@@ -159,6 +159,39 @@ def test_the_size_of_kaggles_photos_may_be_chosen(github: Path) -> None:
     for options, photos in (((), 7), (("--photos", "compressed"), 7), (("--photos", "original"), 2)):
         figures = json.loads(run("check", github, "--format", "json", *options).stdout)
         assert figures["photos"] == photos
+    refused = run("check", github, "--photos", github)
+    assert refused.exit_code == 2
+    assert f"--photos {github}: of a dataset's folder, the photos are compressed or original" in refused.stderr
+
+
+def test_a_table_is_checked_as_it_will_be_learned_from(github: Path, here: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,sender\na.jpg,Kilt,1\nb.jpg,Sari,1\nbad.jpg,Sari,2\ngone.jpg,Kilt,2\nc.jpg,,2\n")
+    result = run("check", table, "--photos", github / "images")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[:5] == [
+        f"Folder    {github / 'images'}",
+        "Edition   table",
+        "Photos    5",
+        "Rows      5; 0 photos have no row, 0 rows have no photo",
+        "Used      2 photos of 2 classes",
+    ]
+    assert "  bad.jpg: is empty\n  gone.jpg: does not exist\n" in result.stdout
+    manifest = read_manifest(here / "manifest.csv")
+    assert [photo.path for photo in manifest.kept] == ["a.jpg", "b.jpg"]
+
+    # A manifest is a table, too, and is not written over while it is read.
+    (github / "images" / "manifest.csv").write_bytes((here / "manifest.csv").read_bytes())
+    before = (github / "images" / "manifest.csv").read_bytes()
+    result = run("check", github / "images" / "manifest.csv", "--manifest", github / "images" / "manifest.csv")
+    assert (result.exit_code, "is to be checked; name another file by --manifest" in result.stderr) == (2, True)
+    assert (github / "images" / "manifest.csv").read_bytes() == before
+    result = run("check", github / "images" / "manifest.csv")
+    assert (result.exit_code, "Used      2 photos of 2 classes" in result.stdout) == (0, True), result.stderr
+
+    nowhere = run("check", table, "--photos", tmp_path)
+    assert (nowhere.exit_code, nowhere.stdout) == (1, "")
+    assert f"labels.csv: none of its photos, such as a.jpg, is in {tmp_path}; say by --photos" in nowhere.stderr
 
 
 def test_a_dataset_that_cannot_be_used_is_code_1_after_its_report(github: Path, here: Path) -> None:

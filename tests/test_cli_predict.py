@@ -171,6 +171,16 @@ def test_paths_come_from_standard_input(tiny_model: Path, photos: Path) -> None:
     assert predict(tiny_model, "-", "--format", "csv", stdin=b"").stdout.splitlines() == [",".join(HEADER)]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_photo_on_standard_input_is_told_from_a_list(tiny_model: Path, tmp_path: Path, suffix: str) -> None:
+    """As of ``curl … | clothing predict -``: its bytes are no paths."""
+    photo = tmp_path / f"photo.{suffix}"
+    Image.effect_noise((64, 64), 99).convert("RGB").save(photo)
+    result = predict(tiny_model, "-", "--format", "csv", stdin=photo.read_bytes())
+    assert (result.exit_code, len(result.stdout.splitlines())) == (2, 1)
+    assert "standard input holds a photo, not a list of paths; save it to a file, and name that" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.CSV"])
 def test_the_suffix_of_out_says_the_format(tiny_model: Path, photos: Path, tmp_path: Path, name: str) -> None:
     result = predict(tiny_model, photos, "--out", tmp_path / name)
@@ -198,6 +208,10 @@ def test_wrong_usage_is_code_2_and_names_what_is_wrong(tiny_model: Path, photos:
         ((empty, "--out", out), f"Error: {empty}: is a folder without photos"),
         ((tmp_path / "gone", empty, "--out", out), f"Error: {tmp_path / 'gone'}: does not exist; and so on, for all 2"),
         (("", "--out", out), "Error: '': is an empty name, and names no photo"),
+        (
+            ("https://a.example/hat.jpg", "--out", out),
+            "https://a.example/hat.jpg: is a web address, not a file; download",
+        ),
         ((photos, "--model", tmp_path / "none.onnx", "--out", out), "none.onnx: cannot be read"),
         ((photos, "--model", photos / "red.png", "--out", out), "red.png: is not an ONNX model"),
     ):

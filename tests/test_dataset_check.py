@@ -208,7 +208,11 @@ def test_what_a_run_writes_into_its_table_is_reserved() -> None:
     [
         ("te\u200be", "", r"has a name that cannot be shown; give it another name in the table"),
         ("truth", "", "the class truth is called like a column of results; give it another name in the table"),
-        ("tee", "b.jpg", "no photo can be used of tee; add photos, or take their rows away"),
+        (
+            "tee",
+            "b.jpg",
+            r"no photo can be used of tee \(`clothing data check` says why\); add photos, or take their rows away",
+        ),
     ],
 )
 def test_of_a_table_no_folder_is_blamed(tmp_path: Path, label: str, bad: str, reason: str) -> None:

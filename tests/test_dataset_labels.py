@@ -181,6 +181,11 @@ def test_photos_are_looked_for_by_the_table_then_here_then_nowhere(
         read_labels(table)
     with pytest.raises(DatasetError, match="here; say by --photos"):
         read_labels(table, here)
+    table.write_text("path,label\nhttps://a.example/hat.jpg,Hat\n")
+    with pytest.raises(
+        DatasetError, match=r"its photos are web addresses, such as https://a.example/hat.jpg; download"
+    ):
+        read_labels(table)
     table.write_text(f"path,label\n{here / 'here.jpg'},Hat\n")
     assert read_labels(table).root == there
 

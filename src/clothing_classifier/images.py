@@ -170,6 +170,20 @@ def open_picture(
         raise PhotoError(name, f"is damaged or cut short; copy or export it again ({form}: {detail[:200]})") from error
 
 
+def explain_missing(path: str) -> str:
+    """Return why there is no file at a path, as a `PhotoError`'s reason."""
+    if not path:
+        return "is an empty name"
+    if is_address(path):
+        return "is a web address, not a file; download the photo, and give the file"
+    return "does not exist"
+
+
+def is_address(path: str) -> bool:
+    """Say whether what was given as a path is a web address: ``https://…``, ``s3://…``."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE) is not None
+
+
 def has_unset_alpha(picture: Image.Image) -> bool:
     """Say whether a picture's alpha channel is one that was never written, and not transparency.
 
@@ -210,7 +224,7 @@ def _read(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
                     data = file.read(size + 1)
                 size = len(data)
         except FileNotFoundError as error:
-            raise _Unreadable("does not exist" if os.fspath(source) else "is an empty name") from error
+            raise _Unreadable(explain_missing(os.fsdecode(source))) from error
         except PermissionError as error:
             raise _Unreadable("may not be read: permission denied") from error
         except (OSError, ValueError) as error:  # ValueError: a path with a null character in it

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -17,7 +17,7 @@ from clothing_classifier.cli import counted, measure_width, pad, printable
 
 if TYPE_CHECKING:
     from clothing_classifier.dataset import Findings
-    from clothing_classifier.dataset.editions import Size
+    from clothing_classifier.dataset.editions import Listing
 
 _SHOWN = 5
 _DEFAULT_MANIFEST = Path("manifest.csv")
@@ -29,12 +29,12 @@ def command() -> None:
 
 
 @command.command(short_help="Report what a dataset holds and what is dropped; write a manifest.")
-@click.argument("folder", type=click.Path(path_type=Path, readable=False), metavar="DIR")
+@click.argument("data", type=click.Path(path_type=Path, readable=False), metavar="DIR|TABLE")
 @click.option(
     "--photos",
-    "size",
-    type=click.Choice(["compressed", "original"]),
-    help="Which photos of Kaggle's edition.  [default: compressed, or those that are there]",
+    metavar="compressed|original|DIR",
+    help="Which photos of Kaggle's edition; of a table, the folder that its paths start from.  [default: compressed, "
+    "or those that are there; the table's folder, or the current one]",
 )
 @click.option(
     "--format",
@@ -49,12 +49,13 @@ def command() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the manifest is written.  [default: manifest.csv in the current folder]",
 )
-def check(folder: Path, size: Size | None, layout: str, manifest: Path | None) -> None:
-    """Open every photo of the dataset in DIR; report what is there, and what is dropped and why.
+def check(data: Path, photos: str | None, layout: str, manifest: Path | None) -> None:
+    """Open every photo of a dataset; report what is there, and what is dropped and why.
 
     DIR holds Kaggle's edition (images.csv beside images_compressed/ and images_original/), GitHub's (images.csv beside
     images/), the ten-class subset's folders (train/, validation/ and test/, in each a folder per class), or a folder
-    per class with classes of your own.
+    per class with classes of your own. A TABLE is a CSV file that names each photo and its label, as "clothing train"
+    takes it.
 
     The manifest, a CSV file, has a row for every photo and for every row without a photo: path, label, sender, kids,
     part, sha256, width, height, dropped (the reason; empty for a photo that is used) and edition. A file of another
@@ -69,9 +70,11 @@ def check(folder: Path, size: Size | None, layout: str, manifest: Path | None) -
         if manifest is None:
             manifest = _DEFAULT_MANIFEST
             _require_own(manifest)
+        if manifest.exists() and data.exists() and manifest.samefile(data):
+            raise click.UsageError(f"{printable(str(data))}: is to be checked; name another file by --manifest")
         with _writing(manifest):  # before all photos are opened in vain
             TemporaryFile(dir=manifest.parent).close()
-        findings = check_dataset(folder, size=size, progress=progress.count)
+        findings = check_dataset(_list_data(data, photos), progress=progress.count)
         progress.end()
         print(json.dumps(findings.to_dict(), indent=2) if layout == "json" else _report(findings))
         with _writing(manifest):
@@ -116,6 +119,20 @@ def fetch(source: str, folder: Path, url: str | None) -> None:
         for difference in compare_with_published(findings):
             click.echo(f"Warning: {difference}", err=True)
         findings.require_classes()
+
+
+def _list_data(data: Path, photos: str | None) -> Listing:
+    """List the photos of a dataset's folder or of a table of labels; ``photos`` is what ``--photos`` says."""
+    from clothing_classifier.dataset.editions import Size, list_photos
+    from clothing_classifier.dataset.labels import read_labels
+
+    if data.is_file():
+        return read_labels(data, None if photos is None else Path(photos))
+    if photos is None or photos in get_args(Size):
+        return list_photos(data, cast("Size | None", photos))
+    raise click.UsageError(
+        f"--photos {printable(photos)}: of a dataset's folder, the photos are compressed or original"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- report

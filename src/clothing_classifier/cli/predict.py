@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from clothing_classifier.classifier import Classifier
     from clothing_classifier.execution import Choice
     from clothing_classifier.images import PhotoError
+
+_PICTURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # JPEG, PNG: no path begins so
 
 
 @click.command()
@@ -184,7 +186,7 @@ def _layout_of(out: Path | None) -> Layout:
 def _require_photos(photos: Sequence[str]) -> None:
     """Make sure that there is something to classify, before a file is replaced: a drive may be gone."""
     from clothing_classifier.bulk import find_photos
-    from clothing_classifier.images import PhotoError
+    from clothing_classifier.images import PhotoError, explain_missing
 
     reasons = []
     for path in photos:
@@ -194,7 +196,7 @@ def _require_photos(photos: Sequence[str]) -> None:
         if isinstance(first, PhotoError) and first.name == path:
             reasons.append(f"{path}: {first.reason}")
         elif isinstance(first, str) and not os.path.lexists(first):
-            reasons.append(f"{path}: does not exist" if path else "'': is an empty name, and names no photo")
+            reasons.append(f"{path}: {explain_missing(path)}" if path else "'': is an empty name, and names no photo")
         else:
             return
     more = f"; and so on, for all {len(reasons)}" if len(reasons) > 1 else ""
@@ -291,6 +293,8 @@ def _split(listed: io.BufferedIOBase) -> Iterator[bytes]:
     while more and b"\n" not in rest and b"\0" not in rest:
         more = listed.read1(2**16)
         rest += more
+    if rest.startswith(_PICTURES) or (rest.startswith(b"RIFF") and rest[8:12] == b"WEBP"):
+        raise click.UsageError("standard input holds a photo, not a list of paths; save it to a file, and name that")
     first = rest.partition(b"\n")[0]
     lines = b"\0" not in first or first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     while True:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from clothing_classifier.dataset.editions import Listing, Size, list_photos
 from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo, compute_sha256
-from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, open_picture
+from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, explain_missing, open_picture
 from clothing_classifier.machine import MOST_WORKERS, available_cores
 from clothing_classifier.taxonomy import CLASSES, canonical_label, fold_label, is_class_name
 
@@ -91,9 +91,9 @@ class Findings:
             raise DatasetError(f"{root}: none of the {len(self.manifest.photos)} photos can be used: {told}")
         if self.lost:
             away = "their rows" if of_table else "the folder"
-            why = "" if of_table else " (`clothing data check` says why)"
             raise DatasetError(
-                f"{root}: no photo can be used of {', '.join(self.lost)}{why}; add photos, or take {away} away"
+                f"{root}: no photo can be used of {', '.join(self.lost)} (`clothing data check` says why); add photos, "
+                f"or take {away} away"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _open(root: Path, limits: Limits, photo: Photo) -> Photo:
     except PhotoError as error:
         return replace(photo, sha256=sha256, dropped=f"unreadable: {error.reason.removesuffix(RAISE_LIMIT)}")
     except FileNotFoundError:
-        return replace(photo, dropped="unreadable: does not exist")
+        return replace(photo, dropped=f"unreadable: {explain_missing(photo.path)}")
     except OSError as error:
         return replace(photo, sha256=sha256, dropped=f"unreadable: cannot be read ({error.strerror})")
     return replace(photo, sha256=sha256, width=picture.width, height=picture.height)

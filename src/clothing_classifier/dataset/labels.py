@@ -19,7 +19,7 @@ from typing import Final, TextIO
 
 from clothing_classifier.dataset.editions import PARTS, YES, Listing, list_photos, merge_spellings
 from clothing_classifier.dataset.manifest import ERRORS, DatasetError, Photo
-from clothing_classifier.images import SUFFIXES
+from clothing_classifier.images import SUFFIXES, is_address
 from clothing_classifier.taxonomy import canonical_label, fold_label
 
 PHOTO_COLUMNS: Final = ("path", "name", "file", "filename", "image", "photo", "image_path", "file_path", "filepath")
@@ -126,6 +126,10 @@ def _find_root(table: Path, folders: Sequence[Path], paths: Sequence[str]) -> Pa
             return folder
     if _is_escaped(paths[0]):
         raise DatasetError(_NOT_UTF8.format(table=table))
+    if is_address(paths[0]):
+        raise DatasetError(
+            f"{table}: its photos are web addresses, such as {paths[0]}; download them, and name the files instead"
+        )
     tried = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in folders))
     of_windows = os.sep != "\\" and "\\" in paths[0]
     do = "write / for \\ in its paths" if of_windows else "say by --photos where they are"
