@@ -170,8 +170,7 @@ def test_bytes_that_are_only_promised_take_no_room() -> None:
 
         async def receive() -> dict[str, Any]:
             nonlocal begun
-            if begun:
-                await arrived.wait()
+            await (arrived.wait() if begun else asyncio.sleep(0))  # both are promised before either comes
             more, begun = not begun, True
             return {"type": "http.request", "body": content if more else b"", "more_body": more}
 
@@ -181,7 +180,7 @@ def test_bytes_that_are_only_promised_take_no_room() -> None:
 
     async def run() -> tuple[Uploads, Uploads]:
         both = asyncio.gather(upload(b"a" * 20), upload(b"b" * 20))
-        while admission.bytes < 40:
+        while admission.bytes < 40 and not both.done():
             await asyncio.sleep(0)
         arrived.set()
         return await both
