@@ -597,7 +597,7 @@ def test_what_is_far_larger_than_wanted_is_reduced_before_its_colours_are_conver
     """And what is left, resized, is what the whole picture gives, within rounding; with alpha it is left whole."""
     waves = np.sin(np.arange(1200)[:, None] / 97 + np.arange(800) / 61 + np.arange(4)[:, None, None])
     pixels = (127 * waves + 128).astype(np.uint8).transpose(1, 2, 0)
-    picture = Image.fromarray(pixels, "RGBA").convert(mode)
+    picture = Image.fromarray(pixels).convert(mode)
     icc = grey_profile(1.0) if mode == "L" else rgb_profile(*reversed(PRIMARIES))
     exif = Image.Exif()
     exif[0x0112] = orientation
