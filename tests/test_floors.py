@@ -160,7 +160,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_wait_for_nothing(option: str) -> None:
-    run = "import click, io, os, contextlib, importlib\n{}(prog_name='clothing', args=[{!r}])"
+    run = "import click, io, os, contextlib, importlib, math\n{}(prog_name='clothing', args=[{!r}])"
     plain = "click.version_option('1')(click.Group('clothing'))"
     ours = modules_after(run.format("importlib.import_module('clothing_classifier.cli').main", option))
     assert ours - modules_after(run.format(plain, option)) == {ROOT, f"{ROOT}.cli"}
