@@ -5,6 +5,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,31 @@ def test_rows_come_before_further_paths_are_waited_for() -> None:
     rows = predict_photos(Scripted(len), come(), threads=1)
     assert [next(rows).path for _ in range(2 * GROUP)] == [f"{number}.jpg" for number in range(2 * GROUP)]
     rows.close()
+
+
+@pytest.mark.timeout(60)  # a run that misses it would wait for ever
+def test_the_last_photos_may_be_done_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even at that after it was asked whether they are."""
+    photos = ["photo.jpg"] * GROUP
+    all_taken, go_on = threading.Event(), threading.Event()
+    is_done = Future.done
+
+    def is_done_a_moment_later(self: Future[list[Row]]) -> bool:
+        found = is_done(self)
+        if not found and all_taken.is_set():
+            told = threading.Event()
+            self.add_done_callback(lambda _: told.set())
+            go_on.set()
+            assert told.wait(30)
+        return found
+
+    def come() -> Iterator[str]:
+        yield from photos
+        all_taken.set()
+
+    monkeypatch.setattr(Future, "done", is_done_a_moment_later)
+    rows = predict_photos(Scripted(lambda _: go_on.wait(30)), come(), threads=1)
+    assert [row.path for row in rows] == photos
 
 
 @pytest.mark.parametrize("count", [1, GROUP, 3 * GROUP + 1])

@@ -126,10 +126,10 @@ def predict_photos(
                     waiting[-1].add_done_callback(finished.put)
                     under_way += 1
                 ended = group is None
-            elif waiting:
+            elif under_way:
                 finished.get()
                 under_way -= 1
-            else:
+            elif not waiting:  # else the last groups were done while `finished` was emptied
                 return
     finally:
         groups.close()
