@@ -106,10 +106,10 @@ def test_a_16_bit_tiff_is_as_bright_as_its_8_bit_twin(classifier: Classifier) ->
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I;16, clear"])
 def test_a_pillow_picture_is_read_as_its_file(classifier: Classifier, mode: str) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8))
-    if mode == "I;16":
+    if mode.startswith("I;16"):
         picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
     else:
         picture = picture.convert(mode)
@@ -117,6 +117,8 @@ def test_a_pillow_picture_is_read_as_its_file(classifier: Classifier, mode: str)
         picture.putalpha(Image.linear_gradient("L").resize((16, 24)))
     if mode == "P":
         picture.info["transparency"] = 0
+    if mode == "I;16, clear":
+        picture.info["transparency"] = int(np.asarray(picture)[0, 0])
     exif = Image.Exif()
     exif[0x0112] = 6
     file = encoded(picture, "TIFF" if mode in ("CMYK", "I;16") else "PNG", exif=exif)

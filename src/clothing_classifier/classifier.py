@@ -380,12 +380,15 @@ def _encode(picture: Image.Image) -> bytes:
         if picture.mode == "La":  # Pillow converts it to nothing else
             picture = picture.convert("LA")
         # No TIFF holds HSV, and before 13.0 Pillow does not read the YCbCr that it writes.
+        form = "TIFF"
         if picture.mode in ("HSV", "YCbCr") or has_unset_alpha(picture):
             picture = picture.convert("RGB")
+        elif picture.mode == "I;16" and picture.has_transparency_data:
+            form = "PNG"  # Pillow would cut off what is above 255, and no TIFF holds a transparent colour
         elif picture.has_transparency_data:
             picture = picture.convert("RGBA")
         # Without a compression named, it is that of the file that the picture was opened from, which may not hold it.
-        picture.save(file, "TIFF", compression="raw", exif=orientation, icc_profile=profile)
+        picture.save(file, form, compression="raw", exif=orientation, icc_profile=profile)
     except Exception as error:  # Pillow may be reading it only now, and a decoder may fail in any way
         raise PhotoError(_name(picture), f"cannot be read ({first_line(error)})") from error
     return file.getvalue()
