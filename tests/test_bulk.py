@@ -120,11 +120,12 @@ def test_every_photo_is_a_row_in_its_place(classifier: Classifier, photos: dict[
 
 
 def test_photos_are_taken_a_little_ahead_and_no_more(classifier: Classifier, photos: dict[str, str]) -> None:
-    taken = 0
+    taken, here = 0, threading.current_thread()
 
     def endless() -> Iterator[str]:
         nonlocal taken
         while True:
+            assert threading.current_thread() is here
             taken += 1
             yield photos["red"]
 
@@ -222,6 +223,31 @@ def test_a_slow_photo_does_not_keep_the_others_waiting() -> None:
 
     paths = ["slow.jpg", "beside.jpg", *behind]
     assert [row.path for row in predict_photos(Scripted(look), paths, threads=2)] == paths
+
+
+def test_no_more_photos_are_taken_where_one_takes_long() -> None:
+    others = (_AHEAD * 2 - 1) * GROUP  # all groups but its own
+    taken = seen = taken_meanwhile = 0
+    all_seen = threading.Event()
+
+    def look(path: str) -> None:
+        nonlocal seen, taken_meanwhile
+        if path == "slow.jpg":
+            assert all_seen.wait(30)
+            taken_meanwhile = taken
+        else:
+            seen += 1
+            if seen == others:
+                all_seen.set()
+
+    def come() -> Iterator[str]:
+        nonlocal taken
+        for path in ["slow.jpg", *["quick.jpg"] * 2 * others]:
+            taken += 1
+            yield path
+
+    assert len(list(predict_photos(Scripted(look), come(), threads=2))) == 1 + 2 * others
+    assert taken_meanwhile == _AHEAD * 2 * GROUP
 
 
 def test_rows_come_before_further_paths_are_waited_for() -> None:

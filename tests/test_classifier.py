@@ -171,9 +171,10 @@ def test_a_pillow_picture_of_a_bitmap_without_a_written_alpha_is_read_as_its_fil
     header = struct.pack("<LllHHLLllLL", 124, 16, 24, 1, 32, 3, pixels.nbytes, 0, 0, 0, 0) + masks
     header = header.ljust(124, b"\0")
     file = struct.pack("<2sLLL", b"BM", 14 + 124 + pixels.nbytes, 0, 14 + 124) + header + pixels.tobytes()
-    with Image.open(io.BytesIO(file)) as opened:
-        assert opened.mode == "RGBA"
-        np.testing.assert_array_equal(classifier.prepare(opened), classifier.prepare(file))
+    for content in (file, file[14:]):  # as a file, and as it lies in the clipboard
+        with Image.open(io.BytesIO(content)) as opened:
+            assert opened.mode == "RGBA"
+            np.testing.assert_array_equal(classifier.prepare(opened), classifier.prepare(file))
     assert classifier.predict(file).answer == "red"
 
 

@@ -27,6 +27,7 @@ from PIL import ExifTags, Image, ImageCms, ImageDraw
 
 from clothing_classifier import images
 from clothing_classifier.images import DEFAULT_LIMITS, SUFFIXES, Limits, PhotoError, open_picture
+from clothing_classifier.machine import Room
 from clothing_classifier.resizing import Resizing, resize
 
 HERE = Path(__file__).parent
@@ -78,9 +79,10 @@ def level(picture: Image.Image) -> int:
     return int(pixels[0, 0, 0])
 
 
-def exif_with(orientation: Any, kind: int = 3) -> bytes:
-    value = struct.pack({1: ">BBH", 3: ">HH"}[kind], *{1: (orientation, 0, 0), 3: (orientation, 0)}[kind])
-    return b"Exif\0\0MM\0*" + struct.pack(">LHHHL", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+def exif_with(orientation: Any, kind: int = 3, order: str = ">") -> bytes:
+    value = struct.pack(order + {1: "BBH", 3: "HH"}[kind], *{1: (orientation, 0, 0), 3: (orientation, 0)}[kind])
+    head = b"Exif\0\0MM\0*" if order == ">" else b"Exif\0\0II*\0"
+    return head + struct.pack(order + "LHHHL", 8, 1, 0x0112, kind, 1) + value + bytes(4)
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -207,6 +209,17 @@ def heic(name: str) -> bytes:
     return (HEIC / f"{name}.heic").read_bytes()
 
 
+def jpeg_in_parts(picture: Image.Image) -> bytes:
+    """A sequential JPEG each colour of which is a scan of its own."""
+    files = [encoded(colour, "JPEG", quality=90) for colour in picture.convert("YCbCr").split()]
+    first, scans = files[0], [file[file.index(b"\xff\xda") + 10 : -2] for file in files]
+    frame, start = first.index(b"\xff\xc0"), first.index(b"\xff\xda")
+    colours = first[frame + 4 : frame + 9] + b"\3\1\x11\0\2\x11\0\3\x11\0"
+    head = first[:frame] + segment(0xC0, colours) + first[frame + 13 : start]
+    parts = (segment(0xDA, bytes((1, number, 0, 0, 63, 0))) + scan for number, scan in enumerate(scans, 1))
+    return head + b"".join(parts) + b"\xff\xd9"
+
+
 LOSSLESS = {
     "PNG": encoded(noise(), "PNG"),
     "WebP": encoded(noise(), "WEBP", lossless=True),
@@ -220,6 +233,7 @@ LOSSY = {
     "JPEG": encoded(quadrants(), "JPEG"),
     "JPEG, progressive": encoded(quadrants(), "JPEG", progressive=True),
     "JPEG, restarts": encoded(quadrants(), "JPEG", restart_marker_blocks=2),
+    "JPEG, in parts": jpeg_in_parts(quadrants()),
     "MPO": encoded(quadrants(), "MPO", save_all=True, append_images=[noise()]),
     "WebP": encoded(quadrants(), "WEBP"),
     "WebP, moving": encoded(quadrants(), "WEBP", save_all=True, append_images=[quadrants().rotate(180)]),
@@ -347,9 +361,26 @@ def test_broken_exif_does_not_cost_the_picture(exif: bytes) -> None:
     assert_corners(open_picture(avif), RED, GREEN, BLUE, CREAM, within=12)
 
 
-def test_orientation_may_be_a_byte() -> None:
+def test_of_two_exif_blocks_the_first_counts() -> None:
+    jpeg, blocks = encoded(quadrants(), "JPEG"), segment(0xE1, exif_with(6)) + segment(0xE1, exif_with(1))
+    assert open_picture(jpeg[:2] + blocks + jpeg[2:]).size == (64, 96)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_turns_no_tiff(orientation: int) -> None:
+    """Nor does it change how far the picture is reduced."""
+    pixels = np.asarray(noise(900, 300))
+    plain = tiff(pixels, photometric=2)
+    strange = tiff(pixels, photometric=2, fields={274: (3, [orientation])})
+    for target in (None, Resizing(200, 30).target):
+        assert open_picture(strange, target=target).size == open_picture(plain, target=target).size
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3])
+def test_orientation_may_be_a_byte_and_of_either_order(kind: int, order: str) -> None:
     jpeg = encoded(quadrants(), "JPEG")
-    assert open_picture(jpeg[:2] + segment(0xE1, exif_with(6, kind=1)) + jpeg[2:]).size == (64, 96)
+    assert open_picture(jpeg[:2] + segment(0xE1, exif_with(6, kind, order)) + jpeg[2:]).size == (64, 96)
 
 
 # ----------------------------------------------------------------------------------------------------- transparency
@@ -442,6 +473,21 @@ def bitmap(pixels: npt.NDArray[np.uint8]) -> bytes:
     return struct.pack("<2sLLL", b"BM", 138 + len(body), 0, 138) + header.ljust(124, b"\0") + body
 
 
+@pytest.mark.parametrize("coding", [1, 2])
+def test_a_run_length_coded_bmp_is_refused_as_such(coding: int) -> None:
+    data = bytearray(encoded(quadrants().quantize(8), "BMP"))
+    data[30] = coding
+    with pytest.raises(PhotoError, match=r"is a run-length coded BMP, .* export it as PNG") as caught:
+        open_picture(bytes(data))
+    assert caught.value.kind == "not-a-picture"
+
+
+def test_the_oldest_kind_of_bmp_has_pixels_where_others_have_a_coding() -> None:
+    pixels = b"\0\0\0\0" + b"\1\0\0\0" + b"\0\0\0\0"
+    data = struct.pack("<2sLLLLHHHH", b"BM", 38, 0, 26, 12, 4, 1, 1, 24) + pixels
+    assert np.asarray(open_picture(data))[0, :, 1].tolist() == [0, 1, 0, 0]
+
+
 def test_an_alpha_channel_that_was_never_written_is_none() -> None:
     pixels = np.dstack([np.asarray(noise()), np.zeros((30, 40), np.uint8)])
     assert np.array_equal(np.asarray(open_picture(bitmap(pixels))), np.asarray(noise()))
@@ -480,7 +526,8 @@ def test_grey_of_12_and_32_bits() -> None:
 
 
 def test_floats_from_0_to_1_are_that_and_others_are_scaled_by_their_own_range() -> None:
-    assert level(open_picture(tiff(np.full((9, 8), 0.2, np.float32), sample_format=3))) == 51
+    for order in "<>":
+        assert level(open_picture(tiff(np.full((9, 8), 0.2, np.float32), order, sample_format=3))) == 51
     assert level(open_picture(tiff(np.full((9, 8), 0.2, np.float32), sample_format=3, photometric=0))) == 204
     ramp = np.linspace(-5, 20, 256, dtype=np.float32).reshape(16, 16)
     assert np.asarray(open_picture(tiff(ramp, sample_format=3)))[..., 0].ravel().tolist() == list(range(256))
@@ -498,6 +545,13 @@ def test_16_bit_colour() -> None:
             assert np.array_equal(np.asarray(open_picture(data)), samples >> 8)
     data = png(30, 20, 16, 2, samples.astype(">u2").tobytes())
     assert np.array_equal(np.asarray(open_picture(data)), samples >> 8)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_planes_of_colours(compressed: bool) -> None:
+    samples = np.asarray(noise())
+    data = tiff(samples, photometric=2, planar=2, compressed=compressed)
+    assert np.array_equal(np.asarray(open_picture(data)), samples)
 
 
 @pytest.mark.parametrize(
@@ -688,12 +742,22 @@ def test_a_long_profile_of_a_jpeg_is_put_together_in_order() -> None:
         (b"just words", "is not a picture of a known kind"),
         (b"\xff\xd8\xff", "is cut short"),
         (b"\x89PNG\r\n\x1a\n", "it ends too early"),
+        (LOSSLESS["PNG"].replace(b"IHDR", b"IDAT", 1), "its header is missing"),
+        (LOSSLESS["PNG"][:-14], "is cut short"),
         (b"GIF89a", "it ends too early"),
         (b"BM", "it ends too early"),
         (b"II*\0", "it ends too early"),
         (b"RIFF\4\0\0\0WEBP", "it ends too early"),
         (b"\0\0\0\x14ftypavif\0\0\0\0avif", "is damaged or cut short"),
         (b"\0\0\0\x14ftypheic\0\0\0\0heic", "is damaged or cut short"),
+        (b"\0\0\0\x14ftypavif\0\0\0\0miaf", "(AVIF: "),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0avif", "(AVIF: "),
+        (b"\0\0\0\x14ftypmsf1\0\0\0\0avis", "(AVIF: "),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0miaf", "(HEIC: "),
+        (b"\0\0\0\x10ftypmp42\0\0\0\0avifheic", "is a video or a camera's raw file"),
+        (b"junk\4\0\0\0WEBP", "is not a picture of a known kind"),
+        (bytes(100) + b"words", "is not a picture of a known kind"),
+        (b"GIF89a" + bytes(7), "it ends too early"),
     ],
 )
 def test_what_is_no_photo_is_told_as_what_it_is(data: bytes, reason: str, tmp_path: Path) -> None:
@@ -703,6 +767,7 @@ def test_what_is_no_photo_is_told_as_what_it_is(data: bytes, reason: str, tmp_pa
         open_picture(path)
     assert caught.value.name == str(path)
     assert reason in caught.value.reason
+    assert "here, not a picture" not in caught.value.reason
     assert str(caught.value) == f"{path}: {caught.value.reason}"
     with pytest.raises(PhotoError, match=r"^<bytes>: "):
         open_picture(data)
@@ -741,6 +806,7 @@ def test_folders_pipes_devices_and_missing_files(tmp_path: Path) -> None:
         with pytest.raises(PhotoError, match=reason) as caught:
             open_picture(path)
         assert caught.value.name == os.fspath(path)
+        assert caught.value.kind == ("not-a-picture" if path == tmp_path else "unreadable")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
@@ -764,12 +830,17 @@ def test_errors_travel_between_processes_and_keep_their_cause() -> None:
     with pytest.raises(PhotoError) as caught:
         open_picture(LOSSY["WebP"][:60])
     assert isinstance(caught.value.__cause__, Exception)
+    with pytest.raises(PhotoError) as caught:
+        open_picture("no/such/photo.jpg")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_camera_raw_files_are_not_taken_for_their_preview() -> None:
     data = tiff(np.zeros((9, 8, 3), np.uint8), photometric=2, fields={254: (4, [1])})
     with pytest.raises(PhotoError, match="begins with a preview only"):
         open_picture(data)
+    page = tiff(np.zeros((9, 8, 3), np.uint8), photometric=2, fields={254: (4, [2])})
+    assert open_picture(page).size == (8, 9)
 
 
 @pytest.mark.parametrize(
@@ -852,6 +923,25 @@ def test_the_limit_on_pixels_is_checked_before_anything_is_decoded(header: bytes
         open_picture(header)
 
 
+def test_a_picture_takes_as_much_room_as_it_needs() -> None:
+    """Twenty bytes a pixel; a JPEG of several scans is held whole besides, however small it is decoded."""
+    taken: list[int] = []
+
+    class Counting(Room):
+        @contextlib.contextmanager
+        def take(self, amount: int) -> Iterator[None]:
+            taken.append(amount)
+            with super().take(amount):
+                yield
+
+    plain, progressive = (encoded(noise(800, 640), "JPEG", progressive=wanted) for wanted in (False, True))
+    for data in (plain, progressive, jpeg_in_parts(noise(800, 640))):
+        open_picture(data, target=Resizing(40, 50).target, room=Counting(2**30))
+    open_picture(LOSSLESS["PNG"], room=Counting(2**30))
+    small, whole = 20 * 100 * 80, 6 * 800 * 640
+    assert taken == [small, small + whole, small + whole, 20 * 40 * 30]
+
+
 @pytest.mark.parametrize("size", [(0, 8), (8, 0)])
 def test_pictures_without_pixels(size: tuple[int, int]) -> None:
     width, height = size
@@ -900,9 +990,10 @@ def test_a_file_that_is_cut_short_never_gives_a_part_of_its_picture(name: str, s
     assert picture.tobytes() == open_picture(data).tobytes()
 
 
+@pytest.mark.parametrize("frame", [b"\xff\xc0", b"\xff\xc1"], ids=["baseline", "extended"])
 @pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}])
-def test_a_cut_jpeg_is_an_error_even_with_its_end_put_back(options: dict[str, int]) -> None:
-    data = encoded(noise(300, 200), "JPEG", **options)
+def test_a_cut_jpeg_is_an_error_even_with_its_end_put_back(options: dict[str, int], frame: bytes) -> None:
+    data = encoded(noise(300, 200), "JPEG", **options).replace(b"\xff\xc0", frame, 1)
     for end in range(len(data) // 3, len(data) - 40, 997):
         with pytest.raises(PhotoError, match="cut short"):
             open_picture(data[:end] + b"\xff\xd9")
@@ -967,10 +1058,46 @@ def test_a_jpeg_that_is_cut_short_is_an_error_however_small_it_is_decoded(share:
             open_picture(data[: int(len(data) * share)] + rest, target=Resizing(64, 64).target)
 
 
+def test_a_png_may_lack_its_end_and_what_is_broken_beside_its_pixels() -> None:
+    data = LOSSLESS["PNG"]
+    expected = open_picture(data).tobytes()
+    assert open_picture(data[:-12]).tobytes() == expected
+    for body in (
+        b"eXIf" + exif_with(6)[6:],
+        b"tRNS" + struct.pack(">HHH", *noise().getpixel((0, 0))),  # type: ignore[misc]
+        b"iCCP" + b"x\0\0" + zlib.compress(swapped_profile()),
+    ):
+        whole = chunk(body[:4], body[4:])
+        assert open_picture(with_chunk(data, whole)).tobytes() != expected
+        assert open_picture(with_chunk(data, whole[:-1] + bytes([whole[-1] ^ 1]))).tobytes() == expected
+    assert open_picture(with_chunk(data, chunk(b"iCCP", b"x\0\0no such packing"))).tobytes() == expected
+
+
 def test_bytes_after_the_picture_do_no_harm() -> None:
     for name in ("JPEG", "PNG, moving", "GIF", "WebP", "BMP, noise", "TIFF, noise"):
         with_more = EVERY[name] + b"\0trailing \xff\xd8\xff\xda bytes" * 9
         assert open_picture(with_more).tobytes() == open_picture(EVERY[name]).tobytes()
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [b"\xff\xff", b"\xff\x01", b"\xff\xd8", segment(0xCC, b"\0\x10"), segment(0xE2, b"ICC_PROFILE\0")],
+    ids=["fill", "TEM", "start", "arithmetic", "profile"],
+)
+def test_what_says_nothing_in_a_jpeg_does_no_harm(idle: bytes) -> None:
+    jpeg = LOSSY["JPEG"]
+    expected = open_picture(jpeg).tobytes()
+    assert open_picture(jpeg[:2] + idle + jpeg[2:]).tobytes() == expected
+    assert open_picture(jpeg[:-2] + b"\xff\xff" + jpeg[-2:]).tobytes() == expected
+
+
+@pytest.mark.parametrize("length", [2**19 - 2, 2**19 - 1, 2**19, 2**20 - 1])
+def test_the_end_of_a_long_scan_is_found_wherever_it_is(length: int) -> None:
+    jpeg = LOSSY["JPEG"]
+    scan = jpeg.index(b"\xff\xda")
+    start = scan + 2 + int.from_bytes(jpeg[scan + 2 : scan + 4], "big")
+    long = jpeg[:-2] + bytes(length - len(jpeg[start:-2])) + jpeg[-2:]
+    assert open_picture(long).tobytes() == open_picture(jpeg).tobytes()
 
 
 @pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}])

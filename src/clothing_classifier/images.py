@@ -801,7 +801,7 @@ _GAP: Final = 3
 
 def _shrink(opened: _Opened, target: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
     """Ask the decoder for a smaller picture, where it can give one; return the size that is wanted before any turn."""
-    sideways = opened.orientation >= 5
+    sideways = 5 <= opened.orientation <= 8  # a TIFF may name any number
     width, height = opened.picture.size
     wanted = target(height, width)[::-1] if sideways else target(width, height)
     opened.picture.draft(None, (math.ceil(wanted[0] * _MARGIN), math.ceil(wanted[1] * _MARGIN)))
