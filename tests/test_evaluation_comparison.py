@@ -113,22 +113,31 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
         ),
         ("config.json", edit_json(lambda c: c.update(format=2)), "of this version"),
         ("config.json", edit_json(lambda c: c.update(protocol="leave-one-out")), "of this version"),
+        ("config.json", edit_json(lambda c: c.update(protocol=["random"])), "of this version"),
+        ("config.json", edit_json(lambda c: c.pop("approach")), "of this version"),
         ("config.json", edit_json(lambda c: c.update(labels=["a", "a"])), "labels are not a list"),
         ("config.json", edit_json(lambda c: c.update(labels="abc")), "labels are not a list"),
+        ("config.json", edit_json(lambda c: c.update(labels=["a", 1])), "labels are not a list"),
         ("config.json", edit_json(lambda c: c.pop("resizing")), "has no resizing"),
         ("config.json", edit_json(lambda c: c["resizing"].update(mode="stretch")), "has no resizing"),
+        ("config.json", edit_json(lambda c: c.update(resizing=None)), "has no resizing"),
         ("metrics.json", Path.unlink, "is not finished"),
         ("metrics.json", lambda file: file.write_bytes(b"\xff\xfe\x00"), "is damaged"),
         ("metrics.json", edit_json(lambda m: m.update(macro_f1="high")), "macro_f1 is not a number"),
         ("metrics.json", edit_json(lambda m: m.update(accuracy=float("nan"))), "accuracy is not a number"),
         ("metrics.json", edit_json(lambda m: m.update(weighted_f1=1.5)), "weighted_f1 is not a number"),
+        ("metrics.json", edit_json(lambda m: m.update(weighted_f1=-0.1)), "weighted_f1 is not a number"),
+        ("metrics.json", edit_json(lambda m: m.update(accuracy=10**400)), "accuracy is not a number"),
         ("metrics.json", edit_json(lambda m: m.update(accuracy=m["accuracy"] - 0.1)), "does not belong to"),
         ("metrics.json", edit_json(lambda m: m.update(photos=59)), "does not belong to"),
         ("predictions.csv", Path.unlink, "is missing"),
         ("predictions.csv", lambda file: file.write_text(""), "is damaged"),
         ("predictions.csv", edit_text("Dress,Pants", "Pants,Dress"), "its columns are not"),
         ("predictions.csv", edit_text("\nimages/photo-001.png", "\nimages/photo-000.png"), "has a photo twice"),
+        ("predictions.csv", edit_text("path,label", "label,path"), "its columns are not"),
         ("predictions.csv", edit_text(",Pants,s1,", ",Trousers,s1,"), "is damaged"),
+        ("predictions.csv", edit_text(",Pants,s1,0,", ",Pants,s1,first,"), "is damaged"),
+        ("predictions.csv", edit_text(",Pants,s1,0,", f",Pants,s1,{10**30},"), "is damaged"),
         ("predictions.csv", lambda file: file.write_bytes(file.read_bytes()[:-30]), "is damaged"),
         ("curves.csv", edit_text("0.001", "soon,"), "rows of different lengths"),
         ("curves.csv", edit_text("train_loss", "loss"), "is damaged"),
@@ -157,6 +166,12 @@ def test_a_probability_that_is_none_is_refused(copied: Path) -> None:
 def test_an_unfinished_run_is_told_how_to_go_on(copied: Path) -> None:
     (copied / "metrics.json").unlink()
     with pytest.raises(ComparisonError, match="repeat its command to finish or mend it"):
+        read_run(copied)
+
+
+def test_a_damaged_run_is_told_which_command_makes_it_again(copied: Path) -> None:
+    (copied / "predictions.csv").unlink()
+    with pytest.raises(ComparisonError, match=r"repeat its command: clothing crossval custom-cnn --folds random$"):
         read_run(copied)
 
 
@@ -240,11 +255,16 @@ def test_chance_is_the_same_each_time(make: Make) -> None:
     assert contest([one, two]).difference(one, two) == contest([one, two]).difference(one, two)
 
 
-def test_only_runs_of_the_same_photos_and_classes_meet(make: Make, tmp_path: Path) -> None:
+def test_only_runs_of_the_same_photos_and_classes_meet(make: Make, data: runs.Data, tmp_path: Path) -> None:
     fewer = runs.draw(tmp_path / "fewer", photos=40)
     one, two, stranger = make(0.9), make(0.8, protocol="sender"), make(0.99, data=fewer)
     assert contest([stranger, one, two]).runs == (one, two)
     assert not one.same_task(stranger)
+    renamed = make(0.9, data=data._replace(labels=("Dress", "Pants", "Shirt", "Skort")))
+    relabelled = make(0.9, data=data._replace(truth=(1, *data.truth[1:])))
+    assert not one.same_task(renamed)
+    assert not one.same_task(relabelled)
+    assert contest([relabelled, renamed, one, two]).runs == (one, two)
     with pytest.raises(ValueError, match="no runs"):
         contest([])
 
@@ -336,8 +356,31 @@ def test_what_was_not_measured_is_an_empty_cell(make: Make) -> None:
     assert row[3] == ""
     assert row[4] == f"{whole.metrics['weighted_f1']:.3f}"
     assert row[7:] == [""] * 6
-    odd = Result(whole.config, {**whole.metrics, "cost": {"parameters": True, "bytes": "big", "milliseconds": [1]}})
-    assert set(costs(odd).values()) == {""}
+    for cost in (
+        {"parameters": True, "bytes": "big", "milliseconds": [1]},
+        {"parameters": float("nan"), "bytes": float("inf"), "multiply_adds": 10**400},
+        None,
+    ):
+        assert set(costs(Result(whole.config, {**whole.metrics, "cost": cost})).values()) == {""}
+    half = Result(whole.config, {**whole.metrics, "intervals": {"weighted_f1": [0.8]}, "std": {}})
+    row = cells(full_table([half]).splitlines()[2])
+    assert row[3:5] == [f"{half.metrics['mean']['weighted_f1']:.3f}", f"{half.metrics['weighted_f1']:.3f}"]
+    unsaid = Result({"approach": "a", "protocol": "random"}, bare.metrics)
+    assert (unsaid.weights, unsaid.digest, unsaid.command) == ("", "", None)
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        ({"parameters": 999_400, "multiply_adds": 1e9, "bytes": 1.22e9}, ["999 k", "1 G", "1220 MB"]),
+        ({"parameters": 999_700, "multiply_adds": 1.3e12, "milliseconds": 1234}, ["1 M", "1300 G", "1234"]),
+        ({"parameters": 1000, "multiply_adds": 999, "training_seconds": 60}, ["1 k", "999", "1 min"]),
+        ({"milliseconds": 0.123, "training_seconds": 3600}, ["0.123", "1 h 0 min"]),
+        ({"training_seconds": 110}, ["2 min"]),
+    ],
+)
+def test_what_a_model_costs_is_told_in_numbers_for_people(cost: dict[str, float], shown: list[str]) -> None:
+    assert [text for text in costs(Result({}, {"cost": cost})).values() if text] == shown
 
 
 def test_other_data_is_marked(make: Make) -> None:

@@ -77,7 +77,7 @@ class Resizing:
         try:
             return cls(**{**values, "fill": tuple(values["fill"])})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a description of a resizing: {dict(values)!r}") from error
+            raise ValueError(f"not a description of a resizing: {values!r}") from error
 
 
 def resize(picture: Image.Image, resizing: Resizing) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,8 +235,8 @@ class Run:
 
 def number(value: object) -> float | None:
     """Return a finite number as it is, and ``None`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return None  # of whole numbers, JSON may hold some that are beyond all floats
     return value
 
 
@@ -275,7 +276,7 @@ def read_run(folder: Path) -> Run:
         predicted = np.array([index[row[4]] for row in rows], np.int64)
         folds = np.array([int(row[3]) for row in rows], np.int64)
         probabilities = np.array([row[5:] for row in rows], np.float32).reshape(len(rows), len(labels))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise ComparisonError(f"{file}: is damaged ({error}); {_again(result)}") from error
     if not (np.isfinite(probabilities).all() and (np.abs(probabilities.sum(1) - 1) < 0.01).all()):
         raise ComparisonError(f"{file}: has a row whose probabilities do not add up to 1; {_again(result)}")
@@ -322,7 +323,7 @@ def read_result(folder: Path) -> Result:
         raise ComparisonError(
             f"{folder}: is not a run of `clothing crossval`, perhaps one of `clothing train`; leave it out"
         )
-    if config.get("format") != _FORMAT or config.get("protocol") not in PROTOCOLS or not config.get("approach"):
+    if config.get("format") != _FORMAT or str(config["protocol"]) not in PROTOCOLS or not config.get("approach"):
         raise ComparisonError(f"{file}: is not a cross-validation run's of this version; run `clothing crossval` again")
     if not isinstance(labels, list) or not all(isinstance(v, str) for v in labels) or len(set(labels)) != len(labels):
         raise ComparisonError(f"{file}: its labels are not a list of different names; run `clothing crossval` again")
@@ -666,6 +667,15 @@ def with_interval(result: Result, name: str) -> str:
     return text if low is None or high is None else f"{text} ({low:.2f}–{high:.2f})"
 
 
+def digits(value: float) -> str:
+    """Return a number for people, with three digits that count; of a large one, all before the point.
+
+    >>> [digits(value) for value in (0.01234, 8.9, 999.4, 1234)]
+    ['0.0123', '8.9', '999', '1234']
+    """
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
 def spread(result: Result, name: str) -> str:
     """Return a score's mean over the folds and its standard deviation: ``0.871 ± 0.011``."""
     mean, deviation = result.figure("mean", name), result.figure("std", name)
@@ -679,7 +689,7 @@ def costs(result: Result) -> dict[str, str]:
         "parameters": _scaled(result.figure("cost", "parameters")),
         "multiply_adds": _scaled(result.figure("cost", "multiply_adds")),
         "bytes": _megabytes(result.figure("cost", "bytes")),
-        "milliseconds": "" if milliseconds is None else f"{milliseconds:.3g}",
+        "milliseconds": "" if milliseconds is None else digits(milliseconds),
         "training_seconds": duration(result.figure("cost", "training_seconds")),
     }
 
@@ -711,13 +721,13 @@ def _scaled(value: float | None) -> str:
     if value is None:
         return ""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"
+        if value >= 0.9995 * size:  # what rounds to it
+            return f"{digits(value / size)} {letter}"
+    return digits(value)
 
 
 def _megabytes(value: float | None) -> str:
-    return "" if value is None else f"{value / 1e6:.3g} MB"
+    return "" if value is None else f"{digits(value / 1e6)} MB"
 
 
 def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -50,6 +50,7 @@ from clothing_classifier.evaluation.comparison import (
     contest,
     costs,
     decimals,
+    digits,
     duration,
     find_doubts,
     get,
@@ -832,7 +833,7 @@ class _Report:
                     # Of what was measured twice the lower: other work on a machine makes it slower, and never faster.
                     spots.append(Spot(entrant.name, entrant.series, min(known) * factor, heights))
             if spots:
-                about = "; ".join(f"{spot.name}: {spot.x:.3g}, {spot.y[0][0]:.3f}" for spot in spots)
+                about = "; ".join(f"{spot.name}: {digits(spot.x)}, {spot.y[0][0]:.3f}" for spot in spots)
                 x = spanning(title, (spot.x for spot in spots))
                 charts.append(_figure(title.capitalize(), scatter(f"Weighted F1 against {title}", about, spots, x, y)))
         if not charts:
