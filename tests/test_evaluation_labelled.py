@@ -23,19 +23,29 @@ def card(tiny_card: ModelCard) -> ModelCard:
     return tiny_card
 
 
+def take(
+    card: ModelCard,
+    answers: Sequence[Answer],
+    senders: Sequence[str | None] | None = None,
+    threshold: float | None = None,
+) -> Evaluation:
+    """Return an evaluation that was given answers: the true label, the one that was said, its probability."""
+    evaluation = Evaluation(card, card.threshold if threshold is None else threshold)
+    for number, (label, said, probability) in enumerate(answers):
+        others = [other for other in card.labels if other != said]
+        prediction = Prediction((said, *others), (probability, *[(1 - probability) / 2] * 2), evaluation._threshold)
+        evaluation.add(f"{number}.jpg", label, prediction, senders[number] if senders else None)
+    return evaluation
+
+
 def evaluate(
     card: ModelCard,
     answers: Sequence[Answer],
     senders: Sequence[str | None] | None = None,
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of answers: the true label, the one that was said, its probability."""
-    evaluation = Evaluation(card, card.threshold if threshold is None else threshold)
-    for number, (label, said, probability) in enumerate(answers):
-        others = [other for other in card.labels if other != said]
-        prediction = Prediction((said, *others), (probability, *[(1 - probability) / 2] * 2), evaluation._threshold)
-        evaluation.add(f"{number}.jpg", label, prediction, senders[number] if senders else None)
-    return evaluation.figures()
+    """Return the figures of answers."""
+    return take(card, answers, senders, threshold).figures()
 
 
 def named(right: int, wrong: int) -> list[Answer]:
@@ -94,8 +104,25 @@ def test_a_promise_is_judged_at_its_own_threshold_and_only_if_it_is_made(card: M
     assert evaluate(card, answers, threshold=0.5)["promise"]["verdict"] is None
     withdrawn = evaluate(replace(card, promise={"accuracy": 0.97, "kept": False}), answers)["promise"]
     assert (withdrawn["made"], withdrawn["verdict"], withdrawn["share"]) == (False, None, None)
-    for nothing in ({}, {"accuracy": None}, {"accuracy": "all"}, {"accuracy": True}, {"accuracy": 97}):
+    whole = evaluate(replace(card, promise={"accuracy": 1, "share": 0}), answers)["promise"]
+    assert (whole["accuracy"], whole["share"]) == (1, 0)
+    for nothing in (
+        {},
+        {"accuracy": None},
+        {"accuracy": 0},
+        {"accuracy": -1},
+        {"accuracy": "all"},
+        {"accuracy": True},
+        {"accuracy": 97},
+    ):
         assert evaluate(replace(card, promise=nothing), answers)["promise"] is None
+
+
+def test_a_promise_at_an_end_of_the_interval_is_within_it(card: ModelCard) -> None:
+    answers = named(95, 5)
+    low, high = evaluate(card, answers)["sure"]["interval"]
+    for accuracy, verdict in ((low, "kept"), (high, "within chance")):
+        assert evaluate(replace(card, promise={"accuracy": accuracy}), answers)["promise"]["verdict"] == verdict
 
 
 def test_senders_that_fail_as_a_whole_make_a_verdict_less_certain(card: ModelCard) -> None:
@@ -113,11 +140,16 @@ def test_a_photo_whose_sender_nobody_knows_is_a_sender_of_its_own(card: ModelCar
     figures = evaluate(card, answers, [*[None] * 40, *known])
     assert (figures["intervals_over"], figures["senders"]) == ("senders", 2)
     assert figures["sure"] == evaluate(card, answers, [*map(str, range(40)), *known])["sure"]
+    one = evaluate(card, answers, [*[None] * 40, *["a"] * 80])
+    assert (one["intervals_over"], one["senders"]) == ("senders", 1)
 
 
-def test_an_answer_at_the_threshold_is_sure(card: ModelCard) -> None:
-    sure = evaluate(card, [("red", "red", 0.6), ("green", "red", 0.5999)])["sure"]
-    assert (sure["share"], sure["photos"], sure["right"]) == (0.5, 1, 1)
+@pytest.mark.parametrize("threshold", [0.6, 0.7])
+def test_an_answer_at_the_threshold_is_sure(card: ModelCard, threshold: float) -> None:
+    below = threshold - 0.0001
+    answers = [("red", "red", threshold), ("green", "red", below), ("red", "red", below), ("blue", "red", below)]
+    sure = evaluate(card, answers, threshold=threshold)["sure"]
+    assert (sure["share"], sure["photos"], sure["right"]) == (0.25, 1, 1)
 
 
 def test_a_threshold_is_told_only_where_there_are_photos_and_mistakes_enough(card: ModelCard) -> None:
@@ -139,6 +171,24 @@ def test_the_most_confident_mistakes_are_told(card: ModelCard) -> None:
     wanted = sorted(((-p, n) for n, p in enumerate([*probabilities, *[0] * 5, 0.79, 0.79])))[:10]
     assert [(m["path"], m["probability"]) for m in mistakes] == [(f"{n}.jpg", -p) for p, n in wanted]
     assert mistakes[0] == {"path": "17.jpg", "label": "blue", "predicted": "green", "probability": 0.79}
+
+
+def test_two_models_are_compared_by_senders_where_these_are_known(card: ModelCard) -> None:
+    """The one fails at a single sender's photos: by photos that is clear, and of ten senders it is one."""
+    good, bad = [("red", "red", 0.9)] * 100, [("red", "red", 0.9)] * 90 + [("red", "green", 0.9)] * 10
+    senders = [str(number // 10) for number in range(100)]
+    for known, clear in ((None, True), (senders, False)):
+        beside = take(card, good, known).compare(take(card, bad, known, 0.7))
+        assert (beside["accuracy"], beside["threshold"]) == (0.9, 0.7)
+        assert beside["differences"]["accuracy"]["difference"] == 0.1
+        assert (beside["differences"]["accuracy"]["interval"][0] > 0) == clear
+
+
+def test_models_are_compared_on_the_same_photos_alone(card: ModelCard) -> None:
+    answers = named(5, 5)
+    for others in (named(5, 4), named(4, 6)):
+        with pytest.raises(ValueError, match="not measured on the same photos"):
+            take(card, answers).compare(take(card, others))
 
 
 def test_what_is_no_class_or_no_photo_is_an_error(card: ModelCard) -> None:
