@@ -143,7 +143,7 @@ def write_json(file: Path, content: object) -> None:
 
 def write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file."""
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened, lineterminator="\n")
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        writer = csv.writer(opened, lineterminator="\r\n")
         writer.writerow(header)
         writer.writerows(rows)

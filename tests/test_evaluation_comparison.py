@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from clothing_classifier.evaluation.comparison import (
     PUBLISHED,
     SCORES,
     ComparisonError,
+    Curve,
     Result,
     Run,
     contest,
@@ -75,9 +77,16 @@ def test_a_run_is_read_as_it_was_written(folder: Path, data: runs.Data) -> None:
     assert run.confidence.tolist() == run.probabilities.max(1).tolist()
     assert run.evidence is not None
     assert run.evidence.shape == (60, 2, 4, 3)
+    assert isinstance(run.evidence.base, np.memmap)
     assert len(run.curves) == 15
+    assert run.curves[4] == Curve(1, 2, 1.0, 1.05, 0.4)
     assert set(run.folds.tolist()) == set(range(5))
     assert run.resizing.height == 24
+
+
+def test_photos_are_found_again_whatever_their_files_are_called(make: Make, data: runs.Data) -> None:
+    names = ("a\rb.png", "c\nd.png", 'e,"f".png', os.fsdecode(b"\xe4.png"))
+    assert make(0.8, data=data._replace(paths=(*names, *data.paths[4:]))).paths[:4] == names
 
 
 def test_a_run_without_epochs_or_evidence_is_a_run(make: Make) -> None:
@@ -103,6 +112,7 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
     ("name", "damage", "said"),
     [
         ("config.json", Path.unlink, "is not a run of `clothing crossval`"),
+        ("config.json", lambda file: (file.unlink(), file.mkdir()), "there is no config.json in it"),
         ("config.json", lambda file: file.write_text("{"), "is damaged"),
         ("config.json", lambda file: file.write_text("[]"), "not an object"),
         ("config.json", lambda file: file.write_text("[" * 100_000), "is damaged"),
@@ -131,7 +141,9 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
         ("metrics.json", edit_json(lambda m: m.update(accuracy=m["accuracy"] - 0.1)), "does not belong to"),
         ("metrics.json", edit_json(lambda m: m.update(photos=59)), "does not belong to"),
         ("predictions.csv", Path.unlink, "is missing"),
+        ("predictions.csv", lambda file: (file.unlink(), file.mkdir()), "cannot be read"),
         ("predictions.csv", lambda file: file.write_text(""), "is damaged"),
+        ("predictions.csv", edit_text("images/photo-001.png", '"images/photo"-001.png'), "is damaged"),
         ("predictions.csv", edit_text("Dress,Pants", "Pants,Dress"), "its columns are not"),
         ("predictions.csv", edit_text("\nimages/photo-001.png", "\nimages/photo-000.png"), "has a photo twice"),
         ("predictions.csv", edit_text("path,label", "label,path"), "its columns are not"),
@@ -141,8 +153,20 @@ def edit_text(old: str, new: str) -> Callable[[Path], object]:
         ("predictions.csv", lambda file: file.write_bytes(file.read_bytes()[:-30]), "is damaged"),
         ("curves.csv", edit_text("0.001", "soon,"), "rows of different lengths"),
         ("curves.csv", edit_text("train_loss", "loss"), "is damaged"),
+        ("curves.csv", edit_text("\n0,1,", "\n0,first,"), "is damaged"),
         ("evidence.npy", lambda file: file.write_bytes(file.read_bytes()[:200]), "is damaged"),
         ("evidence.npy", lambda file: np.save(file, np.zeros((59, 2, 4, 3), np.float16)), "not float16 [60, 2"),
+        (
+            "evidence.npy",
+            lambda file: np.save(file, np.zeros((60, 3, 4, 3), np.float16)),
+            "[60, 3, 4, 3], not",
+        ),
+        ("evidence.npy", lambda file: np.save(file, np.zeros((60, 2, 4), np.float16)), "[60, 2, 4], not"),
+        (
+            "evidence.npy",
+            lambda file: np.save(file, np.zeros((60, 2, 0, 3), np.float16)),
+            "[60, 2, 0, 3], not",
+        ),
         ("evidence.npy", lambda file: np.save(file, np.zeros((60, 2, 4, 3), np.float64)), "holds float64"),
         ("evidence.npy", lambda file: np.save(file, np.array([print], object), allow_pickle=True), "is damaged"),
     ],
@@ -156,9 +180,18 @@ def test_what_is_missing_or_damaged_is_named(
     assert str(copied) in str(caught.value)
 
 
-def test_a_probability_that_is_none_is_refused(copied: Path) -> None:
+def test_a_run_of_no_photos_is_none(copied: Path) -> None:
     file = copied / "predictions.csv"
-    file.write_text(re.sub(r"0\.\d{6}\n", "nan\n", file.read_text("utf-8"), count=1), "utf-8")
+    file.write_text(file.read_text("utf-8").partition("\n")[0], "utf-8")
+    edit_json(lambda metrics: metrics.update(photos=0, accuracy=0))(copied / "metrics.json")
+    with pytest.raises(ComparisonError, match="does not belong to"):
+        read_run(copied)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "1.5"])
+def test_a_probability_that_is_none_is_refused(copied: Path, wrong: str) -> None:
+    file = copied / "predictions.csv"
+    file.write_text(re.sub(r"0\.\d{6}\n", f"{wrong}\n", file.read_text("utf-8"), count=1), "utf-8")
     with pytest.raises(ComparisonError, match="do not add up to 1"):
         read_run(copied)
 
@@ -297,7 +330,7 @@ def test_a_label_that_approaches_agree_against_is_found(tmp_path: Path, data: ru
         [("a", "random", 2, 0.95)],
         [("a", "random", 2, 0.95), ("a", "sender", 2, 0.95)],
         [("a", "random", 2, 0.95), ("b", "random", 3, 0.95)],
-        [("a", "random", 2, 0.6), ("b", "random", 2, 0.6)],
+        [("a", "random", 2, 0.79), ("b", "random", 2, 0.79)],
         [("a", "random", 2, 0.95), ("b", "random", 2, 0.95), ("c", "random", 0, 0.9), ("d", "random", 0, 0.9)],
         [("a", "random", 2, 0.95), ("b", "random", 2, 0.95), ("b", "sender", 0, 0.9)],
         [("a", "random", 0, 0.95), ("b", "random", 0, 0.95)],
@@ -314,10 +347,11 @@ def test_runs_of_other_weights_never_share_a_name(make: Make) -> None:
     made = [
         make(0.9, 1, approach="a", weights="file: one.safetensors"),
         make(0.5, 2, approach="a", protocol="sender", weights="file: two.safetensors"),
-        make(0.5, 3, approach="b"),
-        make(0.5, 4, approach="b", protocol="sender"),
+        make(0.5, 3, approach="a", weights="hub: three"),
+        make(0.5, 4, approach="b"),
+        make(0.5, 5, approach="b", protocol="sender"),
     ]
-    assert name_runs([run.result for run in made]) == ["a (one)", "a (two)", "b", "b"]
+    assert name_runs([run.result for run in made]) == ["a (one)", "a (two)", "a (three)", "b", "b"]
 
 
 def cells(line: str) -> list[str]:
@@ -347,6 +381,8 @@ def test_ten_classes_are_scored_as_the_top_ten(make: Make, tmp_path: Path) -> No
     ten = runs.draw(tmp_path / "ten", labels=TOP_10)
     run = make(0.9, data=ten)
     assert run.result.top_10("weighted_f1") == run.result.metrics["weighted_f1"]
+    run = make(0.9, data=runs.draw(tmp_path / "all", labels=CLASSES))
+    assert run.result.top_10("weighted_f1") == run.result.metrics["subsets"]["top10"]["weighted_f1"]
 
 
 def test_what_was_not_measured_is_an_empty_cell(make: Make) -> None:
