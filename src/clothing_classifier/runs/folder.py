@@ -12,7 +12,7 @@ from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from clothing_classifier.dataset.manifest import ERRORS, Manifest
 
 if TYPE_CHECKING:
     from clothing_classifier.training.fit import Step
+
+_REMAINS: Final = ("*checkpoint.pt", "fold-*.npz")
+"""What a run goes on from: without the configuration that it began with, nobody knows whose it is."""
 
 
 class RunError(Exception):
@@ -98,14 +101,17 @@ def claim(out: Path, config: dict[str, Any]) -> None:
     file = out / "config.json"
     wanted = json.loads(to_json(config))
     if not file.exists():
-        if (out / "checkpoint.pt").exists():
-            raise RunError(f"{out}: holds a checkpoint but no config.json; choose another folder with --out")
+        remains = sorted(file.name for pattern in _REMAINS for file in out.glob(pattern))
+        if remains:
+            raise RunError(f"{out}: holds {remains[0]} but no config.json; choose another folder with --out")
         out.mkdir(parents=True, exist_ok=True)
         write_bytes(file, to_json(config))
         return
     try:
         found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+        if not isinstance(found, dict):
+            raise ValueError("it is not an object")
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file}: is damaged; choose another folder with --out, or delete this one") from error
     different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
     if different:
