@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,9 +247,12 @@ def test_a_better_run_is_clearly_better_and_a_lucky_one_is_not(make: Make) -> No
     assert found.low < found.value < found.high
     back = met.difference(bad, good)
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+    assert back.clear
     assert not met.difference(good, lucky).clear
     assert met.ranked("random")[-1] is bad
     assert met.ranked("sender") == []
+    favoured = replace(bad, result=Result(bad.result.config, {**bad.result.metrics, "weighted_f1": 1.0}))
+    assert contest([good, favoured]).ranked("random") == [favoured, good], "by weighted F1, whatever else is better"
 
 
 def test_the_interval_is_that_of_the_paired_difference(tmp_path: Path) -> None:
@@ -283,6 +287,13 @@ def test_senders_whose_photos_are_alike_make_the_interval_wider(tmp_path: Path) 
     assert widths["senders"] > 2 * widths["photos"]
 
 
+def test_a_photo_whose_sender_nobody_knows_is_drawn_alone(make: Make, data: runs.Data) -> None:
+    """Half of the 60 photos have one of two senders, who is called like one of the others."""
+    senders = ["" if number % 2 else data.paths[number % 4 + 1] for number in range(60)]
+    met = contest([make(0.8, data=data._replace(senders=tuple(senders)))])
+    assert (met.units, met.by_sender) == (2 + 30, True)
+
+
 def test_chance_is_the_same_each_time(make: Make) -> None:
     one, two = make(0.9, 1), make(0.7, 2)
     assert contest([one, two]).difference(one, two) == contest([one, two]).difference(one, two)
@@ -292,6 +303,7 @@ def test_only_runs_of_the_same_photos_and_classes_meet(make: Make, data: runs.Da
     fewer = runs.draw(tmp_path / "fewer", photos=40)
     one, two, stranger = make(0.9), make(0.8, protocol="sender"), make(0.99, data=fewer)
     assert contest([stranger, one, two]).runs == (one, two)
+    assert contest([stranger, one]).runs == (one,), "of as many runs, those of more photos"
     assert not one.same_task(stranger)
     renamed = make(0.9, data=data._replace(labels=("Dress", "Pants", "Shirt", "Skort")))
     relabelled = make(0.9, data=data._replace(truth=(1, *data.truth[1:])))
@@ -324,6 +336,30 @@ def test_a_label_that_approaches_agree_against_is_found(tmp_path: Path, data: ru
     assert doubt.probability == pytest.approx(0.9)
 
 
+def test_only_those_that_agree_count_and_an_approach_counts_once(tmp_path: Path, data: runs.Data) -> None:
+    said = [("a", "random", 2, 0.95), ("a", "sender", 2, 0.95), ("b", "random", 2, 0.8), ("c", "random", 0, 0.5)]
+    (doubt,) = find_doubts(planted(tmp_path, data, *said))
+    assert (doubt.agreeing, doubt.asked) == (2, 3)
+    assert doubt.probability == pytest.approx(0.9)
+
+
+def test_first_come_labels_that_most_agree_against_and_then_the_surest(make: Make, data: runs.Data) -> None:
+    """Of three approaches, all doubt two labels; of a third label two do, and these are surer."""
+    folder = make(0.9).folder.parent
+    read = []
+    for number, approach in enumerate(("a", "b", "c")):
+        probabilities = runs.guess(data, 1.0, number)
+        for place, sure in ((4, 0.85), (8, 0.94), (12, 0.97)):
+            if place != 12 or approach != "c":
+                probabilities[place] = ((1 - sure) / 3, (1 - sure) / 3, sure, (1 - sure) / 3)
+        read.append(read_run(runs.write_run(folder / approach, data, probabilities, approach)))
+    assert [(doubt.path, doubt.agreeing) for doubt in find_doubts(read)] == [
+        (data.paths[8], 3),
+        (data.paths[4], 3),
+        (data.paths[12], 2),
+    ]
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -331,7 +367,7 @@ def test_a_label_that_approaches_agree_against_is_found(tmp_path: Path, data: ru
         [("a", "random", 2, 0.95), ("a", "sender", 2, 0.95)],
         [("a", "random", 2, 0.95), ("b", "random", 3, 0.95)],
         [("a", "random", 2, 0.79), ("b", "random", 2, 0.79)],
-        [("a", "random", 2, 0.95), ("b", "random", 2, 0.95), ("c", "random", 0, 0.9), ("d", "random", 0, 0.9)],
+        [("a", "random", 2, 0.95), ("b", "random", 2, 0.95), ("c", "random", 3, 0.9), ("d", "random", 3, 0.9)],
         [("a", "random", 2, 0.95), ("b", "random", 2, 0.95), ("b", "sender", 0, 0.9)],
         [("a", "random", 0, 0.95), ("b", "random", 0, 0.95)],
     ],
@@ -461,6 +497,8 @@ def test_the_short_table_has_rows_for_what_has_no_run(make: Make) -> None:
     assert read[1][1:] == [""] * 5
     assert read[2][2] == "sender"
     assert len(read) == 5
+    twice = table([make(0.8, protocol=protocol).result for protocol in ("sender", "random")])
+    assert [cells(line)[2] for line in twice.splitlines()[2:]] == ["sender", "random"], "as they were given"
 
 
 @pytest.mark.parametrize("labels", [CLASSES, TOP_10])
@@ -470,8 +508,11 @@ def test_others_figures_stand_below_runs_of_the_same_classes(
     results = [make(0.9).result, make(0.8, data=runs.draw(tmp_path / "data", photos=170, labels=labels)).result]
     others = [line for line in full_table(results).splitlines() if "published](https://" in line]
     assert len(others) == len(PUBLISHED)
+    shown = {tuple(row[i] for i in (1, 4, 5, 6, 7)) for row in map(cells, others)}
+    assert shown >= {("ImageNet", "0.88", "", "", ""), ("ImageNet", "", "0.857", "0.884", "0.89")}
     others = [line for line in table(results).splitlines() if "published](https://" in line]
     assert len(others) == sum("weighted_f1" in row.figures for row in PUBLISHED)
+    assert {tuple(row[3:]) for row in map(cells, others)} >= {("0.88", "", ""), ("0.89", "0.857", "0.884")}
     assert "published" not in full_table(results[:1]) + table(results[:1])
 
 

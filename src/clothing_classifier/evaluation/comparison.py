@@ -553,8 +553,7 @@ def find_doubts(runs: Sequence[Run]) -> list[Doubt]:
         votes = Counter(next(iter(said)) for said in answers.values() if len(said) == 1)
         if not votes:
             continue
-        suggested = min(votes, key=lambda answer: (-votes[answer], answer))
-        agreeing = votes[suggested]
+        suggested, agreeing = votes.most_common(1)[0]  # of as many votes for another, neither would be enough
         if suggested == label or agreeing < max(2, math.ceil(2 / 3 * len(answers))):
             continue
         heard = [run.confidence[i] for run, i in asked if answers[run.result.approach] == {suggested}]
