@@ -200,8 +200,8 @@ def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path: Path) -> None
         shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("models", "__pycache__", "service"))
     code = "from clothing_classifier.runs.folder import find_commit; print(find_commit())"
 
-    def ask(place: Path) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    def ask(place: Path, **others: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", **others}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
         )
@@ -214,6 +214,7 @@ def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path: Path) -> None
     git("commit", "-q", "-m", "first")
     commit = git("rev-parse", "HEAD")[:12]
     assert ask(tmp_path / "src") == commit
+    assert ask(tmp_path / "src", PATH="") == "None", "there is no git"
     with (tmp_path / "src" / source.name / "__init__.py").open("a") as file:
         file.write("# changed")
     assert ask(tmp_path / "src") == f"{commit}-dirty"

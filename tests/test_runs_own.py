@@ -132,6 +132,7 @@ def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw(2, 0).save(root / "tie" / "sent.bmp")
     (root / "bow" / "copy.png").write_bytes((root / "bow" / "00.png").read_bytes())
     (root / "scarf" / "broken.jpg").write_bytes(b"<html>not a picture</html>")
+    (root / "scarf" / "notes.txt").write_text("by hand")
     return root
 
 
@@ -169,7 +170,8 @@ def test_the_card_is_as_complete_as_that_of_the_model_that_ships(run: Path) -> N
     assert card.name == "wardrobe"
     assert card.resizing == base.card.resizing
     assert card.data["classes"] == {"bow": PHOTOS, "scarf": PHOTOS, "tie": PHOTOS + 1}
-    assert card.data["left_out"] == 2
+    assert (card.data["left_out"], card.data["passed_over"], card.data["unchecked_labels"]) == (2, 1, 0)
+    assert card.training["residual"]["dimensions"] == (3 * PHOTOS + 1) // 2, "half as many as photos"
     assert card.training["command"] == "clothing train --data wardrobe --out first --split random --seed 0"
     assert card.weights["source"] == f"model: {base.card.name}"
     assert card.weights["weights"] == base.card.weights
@@ -178,9 +180,13 @@ def test_the_card_is_as_complete_as_that_of_the_model_that_ships(run: Path) -> N
     measured = json.loads((run / "metrics.json").read_text())["folds"]
     figures = card.metrics["folds"]
     assert figures == {name: measured[name] for name in figures}
+    assert not {"mean", "std", "folds", "reliability", "coverage", "temperatures"} & figures.keys(), "people read it"
     assert figures["photos"] == 3 * PHOTOS + 1
     assert figures["weighted_f1"] > 0.7, "chance is a third"
     assert figures["sure"]["share"] == card.promise["share"]
+    low, high = card.promise["interval"]
+    assert 0 < low < card.promise["measured_accuracy"] <= high
+    assert card.temperature == pytest.approx(np.mean(measured["temperatures"]), rel=0.5)
     assert "near copies in one fold" in figures["protocol"]
 
 
@@ -278,8 +284,9 @@ def test_a_model_of_ones_own_is_a_base_too(small: Path, wardrobe: Path, tmp_path
 
 
 def test_few_photos_promise_nothing(small: Path, tmp_path: Path) -> None:
-    train_own(OwnSettings(draw_classes(tmp_path / "few", photos=4), tmp_path / "run", small))
+    train_own(OwnSettings(draw_classes(tmp_path / "few.v2", photos=4), tmp_path / "run", small))
     card = read_model(tmp_path / "run" / "model.onnx").card
+    assert card.name == "few.v2"
     assert card.promise["kept"] is False
     assert card.data["folds"] == 4, "no more folds than the smallest class has photos"
 
@@ -349,6 +356,11 @@ def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> N
     # With folds over the same photos, the parts count for nothing.
     folds = train_own(OwnSettings(tmp_path / "parts", tmp_path / "folds", small, split="random"))
     assert folds["folds"]["photos"] == 54
+    with pytest.raises(RunError, match="differs in: split; choose another folder"):
+        train_own(OwnSettings(tmp_path / "parts", tmp_path / "run", small, split="random"))
+    (tmp_path / "parts" / "train" / "bow" / "00.png").unlink()
+    with pytest.raises(RunError, match="differs in: data; choose another folder"):
+        train_own(OwnSettings(tmp_path / "parts", tmp_path / "run", small))
     for photo in (tmp_path / "parts" / "train" / "tie").iterdir():
         if photo.name != "00.png":
             photo.unlink()
@@ -456,9 +468,9 @@ def test_a_promise_needs_photos_that_are_independent(small: Path, tmp_path: Path
     assert len(groups) < SHOWN
 
 
-def write_parts(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> Path:
+def write_parts(path: Path, rows: Iterable[tuple[str, ...]], *columns: str) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label", "part", "sender"), *rows])
+        csv.writer(file).writerows([("path", "label", "part", "sender", *columns), *rows])
     return path
 
 
@@ -487,15 +499,16 @@ def test_a_few_validation_photos_do_not_overrule_the_others(small: Path, tmp_pat
 def test_photos_in_no_part_beside_others_are_asked_about(small: Path, tmp_path: Path) -> None:
     draw_classes(tmp_path, photos=8)
     rows = [
-        (f"{name}/0{number}.png", name, "" if number == 7 else "test" if number == 6 else "train", "")
+        (f"{name}/0{number}.png", name, "" if number == 7 else "test" if number == 6 else "train", "", "0.9", "true")
         for name in CLASSES
         for number in range(8)
     ]
-    table = write_parts(tmp_path / "labels.csv", rows)
+    table = write_parts(tmp_path / "labels.csv", rows, "probability", "sure")  # as predict writes it
     with pytest.raises(RunError, match=r"3 of 24 photos are in no part, such as bow/07.png; put each in one, or say"):
         train_own(OwnSettings(table, tmp_path / "run", small))
     metrics = train_own(OwnSettings(table, tmp_path / "run", small, split="random"))
     assert metrics["folds"]["photos"] == 24
+    assert read_model(tmp_path / "run" / "model.onnx").card.data["unchecked_labels"] == 24
 
 
 def remove(*names: str) -> Callable[[Path], None]:
@@ -675,13 +688,17 @@ def test_photos_of_garments_under_other_names(shared_dataset: Path, tmp_path: Pa
     assert [classifier.predict(file).label for file in files["Shoes"][20:25]].count("clogs") >= 4
 
 
-def test_settings_are_a_record() -> None:
+def test_settings_are_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = OwnSettings(Path("data"), Path("run"))
     assert replace(settings, base=Path("models/mine.onnx")).describe("random") == (
         "clothing train --data data --out run --base mine.onnx --split random --seed 0"
     )
     assert replace(settings, data=Path("my photos")).describe("random") == (
         "clothing train --data 'my photos' --out run --split random --seed 0"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert replace(settings, data=Path(), photos=Path()).describe("given") == (
+        f"clothing train --data {tmp_path.name} --out run --photos {tmp_path.name} --split given --seed 0"
     )
 
 
@@ -701,7 +718,8 @@ def test_without_a_third_part_the_first_calibrates_in_folds(
     rows = read(tmp_path / "run" / "predictions.csv")
     assert {row["part"] for row in rows} == {judges}
     assert not known_photos(tmp_path / "run", tmp_path / "data", [row["path"] for row in rows])
-    assert (card.temperature, card.threshold) != (1.0, 0.5)
+    assert card.temperature != 1
+    assert card.threshold != 0.5
 
 
 def test_a_table_of_labels_teaches_too(small: Path, tmp_path: Path) -> None:
