@@ -29,6 +29,7 @@ from clothing_classifier import Classifier
 from clothing_classifier.card import ModelError, mark, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.dataset.labels import RESERVED
+from clothing_classifier.evaluation.metrics import measure
 from clothing_classifier.runs import OwnSettings, RunError, train_own
 from clothing_classifier.runs.folder import Silent, to_json
 from clothing_classifier.runs.own import SHOWN, find_copies, fit_cautiously, make_promise
@@ -337,6 +338,7 @@ def test_given_parts_teach_calibrate_and_judge(small: Path, tmp_path: Path) -> N
     assert {part: row["photos"] for part, row in metrics.items()} == {"validation": 18, "test": 18}
     classifier = Classifier.load(tmp_path / "run" / "model.onnx")
     assert classifier.card.data["parts"] == {"train": 18, "validation": 18, "test": 18}
+    assert classifier.card.data["known_senders_test_photos"] == 0, "nobody knows the senders"
     promise, test = classifier.card.promise, classifier.card.metrics["test"]
     measured_on = f"the test part, {test['photos']} photos; chosen on the validation part, 18"
     assert promise["measured_on"] == measured_on
@@ -435,12 +437,14 @@ def test_a_class_folder_without_pictures_does_not_vanish(small: Path, tmp_path: 
         train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
 
 
-def test_a_class_of_one_photo_many_times_is_said(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_class_of_one_photo_many_times_is_said(small: Path, tmp_path: Path, looks: int) -> None:
     root = draw_classes(tmp_path / "data", photos=5)
     for number in range(5):
         (root / "bow" / f"0{number}.png").unlink()
-        draw(0, 0).save(root / "bow" / f"0{number}.jpg", quality=95 - 2 * number)
+        draw(0, number % looks).save(root / "bow" / f"0{number}.jpg", quality=95 - 2 * number)
     train_own(OwnSettings(root, tmp_path / "run", small))
+    assert len({row["group"] for row in read(tmp_path / "run" / "predictions.csv") if row["label"] == "bow"}) == looks
     card = read_model(tmp_path / "run" / "model.onnx").card
     assert card.data["all_alike"] == ["bow"]
     assert card.data["split"].endswith("near copies in one fold, but for bow: all near copies")
@@ -494,6 +498,15 @@ def test_a_few_validation_photos_do_not_overrule_the_others(small: Path, tmp_pat
         tmp_path / "run", tmp_path, [f"{name}/0{number}.png" for name in CLASSES for number in part]
     )
     assert card.data["known_senders_test_photos"] == 3
+    rows = [row for row in read(tmp_path / "run" / "predictions.csv") if row["part"] == "test"]
+    wanted = measure(
+        np.array([CLASSES.index(row["label"]) for row in rows]),
+        np.array([[float(row[name]) for name in CLASSES] for row in rows]),
+        CLASSES,
+        threshold=card.threshold,
+        groups=[Path(row["path"]).stem for row in rows],
+    )
+    assert metrics["test"]["intervals"] == wanted["intervals"], "three photos each are of one sender"
 
 
 def test_photos_in_no_part_beside_others_are_asked_about(small: Path, tmp_path: Path) -> None:
@@ -718,8 +731,25 @@ def test_without_a_third_part_the_first_calibrates_in_folds(
     rows = read(tmp_path / "run" / "predictions.csv")
     assert {row["part"] for row in rows} == {judges}
     assert not known_photos(tmp_path / "run", tmp_path / "data", [row["path"] for row in rows])
+    train_own(OwnSettings(tmp_path / "data" / parts[0], tmp_path / "folds", small))
+    folds = read_model(tmp_path / "folds" / "model.onnx").card
+    assert (card.temperature, card.training["residual"]) == (folds.temperature, folds.training["residual"])
     assert card.temperature != 1
     assert card.threshold != 0.5
+
+
+@pytest.mark.parametrize("parts", [(".",), ("train", "test"), ("train", "val", "test")], ids=len)
+def test_what_cannot_be_told_apart_is_not_told_with_certainty(
+    small: Path, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    """It is calibrated by photos that the head did not learn from: of those that it did, all would come out right."""
+    for number, (part, name) in enumerate(itertools.product(parts, CLASSES)):
+        (tmp_path / "data" / part / name).mkdir(parents=True)
+        for photo in range(PHOTOS):
+            draw(0, PHOTOS * number + photo).save(tmp_path / "data" / part / name / f"{photo}.png")
+    train_own(OwnSettings(tmp_path / "data", tmp_path / "run", small))
+    probabilities = [[float(row[name]) for name in CLASSES] for row in read(tmp_path / "run" / "predictions.csv")]
+    assert np.max(probabilities, 1).mean() < 0.5
 
 
 def test_a_table_of_labels_teaches_too(small: Path, tmp_path: Path) -> None:
