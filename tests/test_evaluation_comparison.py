@@ -473,7 +473,9 @@ def test_no_name_breaks_a_table(approach: str, weights: str) -> None:
     for text, columns in ((full_table([result]), 13), (table([result]), 6)):
         assert all(len(cells(line)) == columns for line in text.splitlines())
         assert "<" not in text
+        assert "|  |" not in text, "an empty cell is one blank wide"
         text.encode()
+    assert cells(table([result]).splitlines()[2])[0].count("`") == 2
 
 
 def test_the_short_table_has_rows_for_what_has_no_run(make: Make) -> None:

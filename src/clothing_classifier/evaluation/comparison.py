@@ -710,8 +710,8 @@ def duration(seconds: float | None) -> str:
 def escape_markdown(text: str) -> str:
     r"""Return text that stays in its cell of a Markdown table and that Markdown and HTML read as plain text.
 
-    >>> escape_markdown("a|b <i>")
-    'a\\|b &lt;i>'
+    >>> escape_markdown("a|b <i> [c](d) &lt;")
+    'a\\|b &lt;i> \\[c](d) &amp;lt;'
     """
     return escape_unprintable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("[", "\\[")
 
