@@ -29,7 +29,7 @@ from clothing_classifier import Classifier
 from clothing_classifier.card import ModelError, mark, read_model
 from clothing_classifier.dataset import DatasetError, read_manifest
 from clothing_classifier.dataset.labels import RESERVED
-from clothing_classifier.evaluation.metrics import measure
+from clothing_classifier.evaluation.metrics import measure, share_interval
 from clothing_classifier.runs import OwnSettings, RunError, train_own
 from clothing_classifier.runs.folder import Silent, to_json
 from clothing_classifier.runs.own import SHOWN, find_copies, fit_cautiously, make_promise
@@ -478,6 +478,55 @@ def write_parts(path: Path, rows: Iterable[tuple[str, ...]], *columns: str) -> P
     return path
 
 
+@pytest.fixture(scope="module")
+def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of three classes that any features tell apart, by their tint; and one of a bow, saved many times."""
+    root = tmp_path_factory.mktemp("tinted")
+    for kind, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for number in range(55):
+            random = np.random.default_rng([kind, number])
+            tint = random.integers(30, 150, 3)
+            tint[kind] = 255
+            pixels = np.asarray(draw(number % 3, number), np.int64) * tint // 255
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number:02}.jpg", quality=95)
+    (root / "same").mkdir()
+    for number in range(55):
+        Image.open(root / "bow" / "00.jpg").save(root / "same" / f"{number:02}.jpg", quality=40 + number)
+    return root
+
+
+def part(number: int) -> str:
+    return "train" if number < 15 else "test"
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        (lambda name, number: (name, "", ""), True),
+        (lambda name, number: (name, part(number), ""), True),
+        (lambda name, number: (name, "train" if name == "tie" else part(number), ""), False),
+        (lambda name, number: (name, part(number), f"{number % 9}"), False),
+        (lambda name, number: (name, "", f"{name} {number}"), True),
+        (lambda name, number: (name, "", "anna" if name == "bow" else f"{name} {number}"), False),
+        (lambda name, number: ("same" if name == "bow" else name, "", ""), False),
+    ],
+    ids=["folds", "test part", "class without test photos", "few senders", "senders", "class of one", "class alike"],
+)
+def test_a_promise_is_kept_where_the_photos_can_show_it(
+    small: Path, tinted: Path, tmp_path: Path, place: Callable[[str, int], tuple[str, str, str]], kept: bool
+) -> None:
+    rows = []
+    for name, number in itertools.product(CLASSES, range(55)):
+        folder, where, sender = place(name, number)
+        rows.append((f"{folder}/{number:02}.jpg", name, where, sender))
+    train_own(OwnSettings(write_parts(tmp_path / "labels.csv", rows), tmp_path / "run", small, photos=tinted))
+    promise = read_model(tmp_path / "run" / "model.onnx").card.promise
+    assert promise["measured_accuracy"] >= 0.97
+    assert promise["share"] * 80 > SHOWN, "as many answers as it takes"
+    assert promise["kept"] == kept
+
+
 def test_a_few_validation_photos_do_not_overrule_the_others(small: Path, tmp_path: Path) -> None:
     """They are judged beside the test photos; and senders who taught are counted."""
     draw_classes(tmp_path, photos=20)
@@ -499,14 +548,14 @@ def test_a_few_validation_photos_do_not_overrule_the_others(small: Path, tmp_pat
     )
     assert card.data["known_senders_test_photos"] == 3
     rows = [row for row in read(tmp_path / "run" / "predictions.csv") if row["part"] == "test"]
-    wanted = measure(
-        np.array([CLASSES.index(row["label"]) for row in rows]),
-        np.array([[float(row[name]) for name in CLASSES] for row in rows]),
-        CLASSES,
-        threshold=card.threshold,
-        groups=[Path(row["path"]).stem for row in rows],
-    )
+    truth = np.array([CLASSES.index(row["label"]) for row in rows])
+    probabilities = np.array([[float(row[name]) for name in CLASSES] for row in rows])
+    groups = np.array([Path(row["path"]).stem for row in rows])
+    wanted = measure(truth, probabilities, CLASSES, threshold=card.threshold, groups=groups.tolist())
     assert metrics["test"]["intervals"] == wanted["intervals"], "three photos each are of one sender"
+    sure, right = probabilities.max(1) >= card.threshold, probabilities.argmax(1) == truth
+    assert sure.any()
+    assert card.promise["interval"] == share_interval(right[sure], groups[sure].tolist())
 
 
 def test_photos_in_no_part_beside_others_are_asked_about(small: Path, tmp_path: Path) -> None:
