@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from clothing_classifier.dataset.editions import Listing, Size, list_photos
+from clothing_classifier.dataset.editions import Listing, list_photos
 from clothing_classifier.dataset.labels import RESERVED
 from clothing_classifier.dataset.manifest import DatasetError, Manifest, Photo, compute_sha256
 from clothing_classifier.images import DEFAULT_LIMITS, RAISE_LIMIT, Limits, PhotoError, explain_missing, open_picture
@@ -126,7 +126,6 @@ class Findings:
 def check_dataset(
     root: Path | Listing,
     *,
-    size: Size | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     workers: int | None = None,
@@ -140,7 +139,6 @@ def check_dataset(
 
     Args:
         root: the dataset's folder, in any edition, or the list of its photos.
-        size: which photos of Kaggle's edition; by default the compressed ones, or those that are there.
         progress: called with the number of photos opened and the number of all.
         limits: on bytes and pixels of a photo.
         workers: how many threads open photos; by default one for each core, at most 8.
@@ -151,7 +149,7 @@ def check_dataset(
     Raises:
         DatasetError: no edition is recognised, see `clothing_classifier.dataset.editions.list_photos`.
     """
-    listing = root if isinstance(root, Listing) else list_photos(Path(root), size)
+    listing = root if isinstance(root, Listing) else list_photos(Path(root))
     photos = [_drop_not_sure(photo) for photo in listing.photos]
     opened: list[Photo] = []
     pool = ThreadPoolExecutor(workers or min(available_cores(), MOST_WORKERS), "open")
