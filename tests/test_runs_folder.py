@@ -129,8 +129,10 @@ def test_a_configuration_that_is_none_is_named(tmp_path: Path, content: bytes) -
     assert (tmp_path / "config.json").read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "fold-1.npz", "fold-0.checkpoint.pt"])
-def test_remains_of_a_run_that_nobody_knows_are_not_gone_on_from(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "fold-1.npz", "fold-0.checkpoint.pt", "manifest.csv", "predictions.csv", "model.onnx"]
+)
+def test_what_nobody_knows_whose_it_is_is_neither_gone_on_from_nor_written_over(tmp_path: Path, name: str) -> None:
     claim(tmp_path, {"seed": 1})
     (tmp_path / name).touch()
     claim(tmp_path, {"seed": 1})

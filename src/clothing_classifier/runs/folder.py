@@ -22,8 +22,12 @@ from clothing_classifier.dataset.manifest import ERRORS, Manifest
 if TYPE_CHECKING:
     from clothing_classifier.training.fit import Step
 
-_REMAINS: Final = ("*checkpoint.pt", "fold-*.npz")
-"""What a run goes on from: without the configuration that it began with, nobody knows whose it is."""
+_WRITTEN: Final = (
+    *("*checkpoint.pt", "fold-*.npz", "folds.csv", "split.csv", "curves.csv", "cost.json", "evidence.npy"),
+    *("manifest.csv", "predictions.csv", "metrics.json", "model.onnx"),
+)
+"""What runs write, or go on from. Where the configuration that a run begins with is not beside it, it is another run's,
+or a person's own, such as the table of ``clothing predict``."""
 
 
 class RunError(Exception):
@@ -101,9 +105,9 @@ def claim(out: Path, config: dict[str, Any]) -> None:
     file = out / "config.json"
     wanted = json.loads(to_json(config))
     if not file.exists():
-        remains = sorted(file.name for pattern in _REMAINS for file in out.glob(pattern))
-        if remains:
-            raise RunError(f"{out}: holds {remains[0]} but no config.json; choose another folder with --out")
+        strange = sorted(file.name for pattern in _WRITTEN for file in out.glob(pattern))
+        if strange:
+            raise RunError(f"{out}: holds {strange[0]} but no config.json; choose another folder with --out")
         out.mkdir(parents=True, exist_ok=True)
         write_bytes(file, to_json(config))
         return
