@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageCms
 
 from clothing_classifier import classifier as room
 from clothing_classifier.card import DIGEST_KEY, ModelCard, ModelError, read_model, seal
@@ -178,6 +178,16 @@ def test_a_pillow_picture_of_a_bitmap_without_a_written_alpha_is_read_as_its_fil
     assert classifier.predict(file).answer == "red"
 
 
+def test_a_pillow_pictures_colours_are_those_of_its_profile(classifier: Classifier) -> None:
+    display = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"none"), (b"bXYZ", b"rXYZ"), (b"none", b"bXYZ")):  # on which red is blue
+        display = display.replace(old, new, 1)
+    file = encoded(plain("red"), "PNG", icc_profile=display)
+    assert classifier.predict(file).label == "blue"
+    with Image.open(io.BytesIO(file)) as opened:
+        np.testing.assert_array_equal(classifier.prepare(opened), classifier.prepare(file))
+
+
 def test_a_pillow_picture_that_cannot_be_read_is_named(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     path.write_bytes(encoded(Image.effect_noise((64, 64), 50), "PNG")[:-1000])
@@ -211,9 +221,16 @@ def test_a_prediction_ranks_all_classes() -> None:
 
 def test_equal_probabilities_keep_the_cards_order(classifier: Classifier) -> None:
     # They differ only in digits that depend on the batch.
-    (prediction,) = classifier.rank(np.array([[0.25, 0.25 + 1e-8, 0.5]], np.float32))
+    probabilities = np.array([[0.25, 0.25 + 6e-8, 0.5]], np.float32)
+    assert probabilities[0, 1] > 0.25
+    (prediction,) = classifier.rank(probabilities)
     assert prediction.labels == ("blue", "red", "green")
     assert prediction.probabilities == (0.5, 0.25, 0.25)
+
+
+def test_what_is_shown_as_the_threshold_is_sure(tiny_model: Path) -> None:
+    (prediction,) = Classifier.load(tiny_model, threshold=0.4).rank(np.array([[0.3999999, 0.3, 0.3]], np.float32))
+    assert (prediction.probability, prediction.sure) == (0.4, True)
 
 
 def test_a_batch_gives_what_single_photos_give(classifier: Classifier) -> None:
@@ -290,7 +307,13 @@ def test_a_pipe_is_read_to_its_end_or_to_the_limit(classifier: Classifier) -> No
     assert long.given == len(content) + 1
 
 
-@pytest.mark.parametrize("one", ["photo.jpg", Path("photo.jpg"), b"photo", io.BytesIO(b"photo"), noise(1)[0]])
+@pytest.mark.parametrize(
+    "one",
+    [
+        *("photo.jpg", Path("photo.jpg"), b"photo", bytearray(b"photo"), memoryview(b"photo"), io.BytesIO(b"photo")),
+        *(plain("red"), noise(1)[0], noise(1)[0, :, :, 0], np.array("photo.jpg"), np.array([["photo.jpg"]])),
+    ],
+)
 def test_one_photo_is_not_taken_for_many(classifier: Classifier, one: Any) -> None:
     with pytest.raises(TypeError, match="for one there is predict"):
         classifier.predict_batch(one)
@@ -343,8 +366,9 @@ def test_evidence_says_where_a_class_is(classifier: Classifier) -> None:
     picture.paste(COLOURS["blue"], (0, 0, 4, 4))
     assert classifier.evidence(picture, "blue").argmax() == 0  # of 3 rows and 2 columns, the first cell
     np.testing.assert_array_equal(classifier.evidence(picture), classifier.evidence(picture, "green"))
-    with pytest.raises(ValueError, match="no class 'mauve'; it has red, green, blue"):
-        classifier.evidence(picture, "mauve")
+    for name in ("mauve", ""):
+        with pytest.raises(ValueError, match=f"no class '{name}'; it has red, green, blue"):
+            classifier.evidence(picture, name)
 
 
 def test_many_threads_may_share_a_classifier(classifier: Classifier) -> None:
@@ -368,6 +392,16 @@ def test_the_limits_are_kept(tiny_model: Path) -> None:
     classifier = Classifier.load(tiny_model, limits=Limits(max_pixels=16 * 24 - 1))
     with pytest.raises(PhotoError):
         classifier.predict(encoded(plain("red"), "PNG"))
+
+
+def test_of_a_pillow_picture_the_pixels_are_limited_and_no_bytes(tiny_model: Path, tmp_path: Path) -> None:
+    assert Classifier.load(tiny_model, limits=Limits(10, 16 * 24)).predict(plain("red")).answer == "red"
+    classifier = Classifier.load(tiny_model, limits=Limits(10, 16 * 24 - 1))
+    with pytest.raises(PhotoError, match=r"^<picture>: is 16 × 24 = 384 pixels, over the limit"):
+        classifier.predict(plain("red"))
+    plain("red").save(tmp_path / "photo.png")
+    with Image.open(tmp_path / "photo.png") as opened, pytest.raises(PhotoError, match=r"photo\.png: is 16 × 24 "):
+        classifier.predict(opened)
 
 
 @pytest.mark.parametrize(

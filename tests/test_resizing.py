@@ -78,8 +78,11 @@ def test_it_is_bicubic_resampling_of_all_pixels_but_for_rounding(size: tuple[int
     ],
 )
 def test_what_is_no_resizing_is_refused(change: dict[str, Any], reason: str) -> None:
-    known = Resizing(4096, 1).to_dict()
-    assert Resizing.from_dict(known) == Resizing(4096, 1)
+    known = Resizing(4096, 1, fill=(0, 255, 0)).to_dict()
+    assert known["fill"] == [0, 255, 0], "as JSON has it"
+    assert Resizing.from_dict(known) == Resizing(4096, 1, fill=(0, 255, 0))
+    with pytest.raises(ValueError, match="not a description of a resizing"):
+        Resizing.from_dict({key: value for key, value in known.items() if key != "fill"})
     with pytest.raises(ValueError, match=reason):
         Resizing.from_dict(known | change)
 
