@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clothing_classifier.machine import Room, Turns, available_cores, available_memory
+from clothing_classifier.machine import Room, Turns, available_cores, available_memory, share_cores
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -37,7 +37,7 @@ def test_a_process_bound_to_one_core_has_one() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "1"
 
 
-@pytest.mark.parametrize("content", ["50000 100000\n", "100000 100000", "1 100000"])
+@pytest.mark.parametrize("content", ["50000 100000\n", "100000 100000", "1 100000", "0 100000"])
 def test_a_containers_quota_counts_as_whole_cores(tmp_path: Path, content: str) -> None:
     assert available_cores(lay(tmp_path, "/", {"": content})) == 1
 
@@ -57,13 +57,26 @@ def test_a_quota_that_says_nothing_changes_nothing(tmp_path: Path, content: str)
     assert available_cores(lay(tmp_path, "/", {"": content})) == HERE
 
 
+def test_of_control_groups_of_the_first_version_nothing_is_known(tmp_path: Path) -> None:
+    quotas = lay(tmp_path, "/", {"": "1 100000"})
+    (quotas / "proc" / "self" / "cgroup").write_text("4:cpu:/docker\n")
+    assert available_cores(tmp_path) == HERE
+
+
+def test_each_core_computes_its_own_photos() -> None:
+    assert share_cores(3) == (3, 1)
+    assert share_cores() == (available_cores(), 1)
+
+
 def test_a_group_outside_of_what_is_visible_does_no_harm(tmp_path: Path) -> None:
     assert available_cores(lay(tmp_path, "/../../other", {})) == HERE
 
 
 def test_memory_is_what_is_free_and_no_more_than_the_groups_may_hold(tmp_path: Path) -> None:
     lay(tmp_path, "/a/b", {})
-    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:    700 kB\nBuffers: 1 kB\n")
+    (tmp_path / "proc" / "meminfo").write_text(
+        "MemTotal: 900 kB\nMemFree: 9 kB\nMemAvailable:    700 kB\nBuffers: 1 kB\n"
+    )
     assert available_memory(tmp_path) == 700 * 1024
     for name, content in (("a/b", "max\n"), ("a", "600000\n"), ("", "9000000\n")):
         (tmp_path / "sys" / "fs" / "cgroup" / name).mkdir(parents=True, exist_ok=True)
@@ -72,7 +85,11 @@ def test_memory_is_what_is_free_and_no_more_than_the_groups_may_hold(tmp_path: P
 
 
 def test_memory_is_known_or_assumed_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available_memory(tmp_path) > 2**20
+    assert available_memory(tmp_path) > 2**26, "all of this machine's"
+    (tmp_path / "proc").mkdir()
+    for damaged in ("MemAvailable:", "MemAvailable: much"):
+        (tmp_path / "proc" / "meminfo").write_text(damaged)
+        assert available_memory(tmp_path) > 2**26
     monkeypatch.delattr(os, "sysconf", raising=False)
     assert available_memory(tmp_path) == 4 * 2**30
 
