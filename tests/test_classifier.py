@@ -305,6 +305,17 @@ def test_a_pipe_is_read_to_its_end_or_to_the_limit(classifier: Classifier) -> No
     with pytest.raises(PhotoError, match=r"^<file>: .*limit"):
         Classifier.load(classifier.path, limits=Limits(max_bytes=len(content))).predict(long)
     assert long.given == len(content) + 1
+    with pytest.raises(PhotoError, match=r"^<file>: .*limit"):
+        Classifier.load(classifier.path, limits=Limits(max_bytes=3000)).predict(Pipe(content))
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(classifier: Classifier) -> None:
+    class Gone(Pipe):
+        def read(self, size: int = -1) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(PhotoError, match=r"^<file>: cannot be read .*Input/output error"):
+        classifier.predict(Gone(b""))
 
 
 @pytest.mark.parametrize(
@@ -524,6 +535,35 @@ def test_outputs_that_are_no_probabilities_are_an_error_of_the_model(
     classifier = _load(tmp_path, pack_model(model, tiny_card.to_json()))
     with pytest.raises(ModelError, match="outputs do not fit its card"):
         classifier.predict(plain("red"))
+
+
+@pytest.mark.parametrize("output", ["probabilities", "evidence"])
+def test_outputs_of_other_photos_are_an_error_of_the_model(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack, output: str
+) -> None:
+    model = _other_graph(tiny_graph)
+    (node,) = (node for node in model.graph.node if output in node.output)
+    readers = [other for other in model.graph.node if output in other.input]
+    node.output[list(node.output).index(output)] = "once"
+    for reader in readers:
+        reader.input[list(reader.input).index(output)] = "once"
+    model.graph.node.append(helper.make_node("Concat", ["once", "once"], [output], axis=0))
+    classifier = _load(tmp_path, pack_model(model, tiny_card.to_json()))
+    compute: Any = classifier.run if output == "evidence" else classifier.compute_probabilities
+    with pytest.raises(ModelError, match="outputs do not fit its card"):
+        compute(noise(2))
+
+
+def test_probabilities_that_do_not_add_up_are_an_error_of_the_model(
+    tmp_path: Path, tiny_card: ModelCard, tiny_graph: onnx.ModelProto, pack_model: Pack
+) -> None:
+    model = _other_graph(tiny_graph)
+    (softmax,) = (node for node in model.graph.node if "probabilities" in node.output)
+    softmax.output[0] = "once"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.01, np.float32), "more"))
+    model.graph.node.append(helper.make_node("Mul", ["once", "more"], ["probabilities"]))
+    with pytest.raises(ModelError, match="outputs do not fit its card"):
+        _load(tmp_path, pack_model(model, tiny_card.to_json())).compute_probabilities(noise(1))
 
 
 def test_a_model_that_fails_while_it_runs_is_an_error_of_the_model(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,10 @@ def test_the_cpu_is_there_and_the_last_that_is_tried() -> None:
 
 def test_what_is_not_here_is_named_with_what_to_install(tiny_model: Path) -> None:
     missing = next(provider for provider in execution.PROVIDERS if provider.name not in HERE)
-    with pytest.raises(ModelError, match=f"has no {missing.name} here, only .*cpu; install {missing.package}"):
+    wanted = (
+        f"^{re.escape(str(tiny_model))}: onnxruntime has no {missing.name} here, only .*cpu; install {missing.package}"
+    )
+    with pytest.raises(ModelError, match=wanted):
         Classifier.load(tiny_model, provider=missing.name)
     result = CliRunner().invoke(
         main, ["predict", str(tiny_model), "--model", str(tiny_model), "--provider", missing.name]
@@ -125,6 +131,45 @@ def test_auto_takes_one_that_works_and_a_measured_one_only_if_it_is_faster(
 def test_onnxruntime_says_which_it_has() -> None:
     registered = {provider.registered for provider in execution.PROVIDERS if provider.name in HERE}
     assert registered <= set(onnxruntime.get_available_providers())
+
+
+def test_a_classifier_keeps_to_what_its_provider_can_do(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU's own session stands in for that of a provider which computes one batch at a time, beside the cores."""
+    running, together, sizes, asked = 0, [], [], []
+
+    class Counted:
+        def __init__(self, session: Any) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def run(self, names: Any, feed: dict[str, Any]) -> Any:
+            nonlocal running
+            running += 1
+            together.append(running)
+            sizes.append(len(feed["pixels"]))
+            time.sleep(0.005)
+            found = self._session.run(names, feed)
+            running -= 1
+            return found
+
+    def opened(content: bytes, choice: execution.Choice, threads: int) -> Any:
+        asked.append(threads)
+        session, provider, _ = open_session(content, "cpu", threads)
+        refused: dict[execution.Choice, str] = {"cuda": "no driver"}
+        return Counted(session), replace(provider, name="directml", serial=True, on_cores=False), refused
+
+    monkeypatch.setattr(classifier, "open_session", opened)
+    loaded = Classifier.load(tiny_model, threads=3)
+    assert (loaded.provider, loaded.on_cores, loaded.refused, asked) == ("directml", False, {"cuda": "no driver"}, [3])
+    photos = [Image.new("RGB", (8, 12), "red")] * (2 * classifier.BATCH + 1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(loaded.predict, photos))
+    assert set(together) == {1}
+    sizes.clear()
+    loaded.predict_batch(photos)
+    assert sizes == [classifier.BATCH, classifier.BATCH, 1]
 
 
 def test_one_photo_waits_for_no_other_provider(
