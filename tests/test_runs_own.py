@@ -519,7 +519,7 @@ def part(number: int) -> str:
     [
         (lambda name, number: (name, "", ""), True),
         (lambda name, number: (name, part(number), ""), True),
-        (lambda name, number: (name, "train" if number < 10 + 15 * (name == "tie") else TEST[name], ""), False),
+        (lambda name, number: (name, "train" if number < 15 + 10 * (name == "tie") else TEST[name], ""), False),
         (lambda name, number: (name, "train" if number < 37 else "test", ""), False),
         (lambda name, number: (name, part(number), f"{number % 9}"), False),
         (lambda name, number: (name, "", f"{name} {number}"), True),
