@@ -379,8 +379,8 @@ def _encode(picture: Image.Image) -> bytes:
         profile = picture.info.get("icc_profile")
         if picture.mode == "La":  # Pillow converts it to nothing else
             picture = picture.convert("LA")
-        # No TIFF holds HSV, and before 13.0 Pillow does not read the YCbCr that it writes.
         form = "TIFF"
+        # No TIFF holds HSV, and before 13.0 Pillow does not read the YCbCr that it writes.
         if picture.mode in ("HSV", "YCbCr") or has_unset_alpha(picture):
             picture = picture.convert("RGB")
         elif picture.mode == "I;16" and picture.has_transparency_data:
